@@ -1,0 +1,3 @@
+//! The files under the watch roots, and which of them belong together.
+
+pub mod model;

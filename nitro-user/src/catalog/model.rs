@@ -1,0 +1,72 @@
+//! What the catalog tells the engine: models, their parts and their order. Values only.
+
+use std::{path::PathBuf, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::FileId;
+
+/// The arrangement on disk that made a model of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayoutKind {
+    /// Ollama manifests and blobs.
+    Ollama,
+    /// A snapshot in a Hugging Face hub cache.
+    HuggingFace,
+    /// One GGUF file or its `-00001-of-0000N` splits.
+    Gguf,
+    /// safetensors shards, with or without an index.
+    Safetensors,
+    /// Any `name-00001.ext` series.
+    Numbered,
+    /// Nothing but a directory and an extension in common: weak, taken up only after two reads in order.
+    Siblings,
+    /// A file by itself.
+    Single,
+}
+
+/// Where a file is: below which root, and by which name in it. Names need not be UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The canonical path of the watch root.
+    pub root: Arc<std::path::Path>,
+    /// Path below the root, without `..`, without symbolic links.
+    pub below: PathBuf,
+}
+
+/// One file of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Which file.
+    pub file: FileId,
+    /// Its size in bytes when the catalog last looked.
+    pub size: u64,
+    /// Bytes at its start that tools read just to list it; reading no further is weak evidence.
+    /// 0 where the format is not known.
+    pub header: u64,
+    /// Where the warmers find it.
+    pub place: Place,
+}
+
+/// Files that are loaded together, in the order in which they are loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// For people: `llama3:8b`, `org/name`, a file name. Bytes that are not UTF-8 are replaced.
+    pub name: String,
+    /// What made it a model.
+    pub layout: LayoutKind,
+    /// Its files, never empty.
+    pub parts: Vec<Part>,
+}
+
+/// The answer to "what is this file part of?".
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// The file that was asked about.
+    pub file: FileId,
+    /// The model it belongs to.
+    pub model: Arc<Model>,
+    /// Its place in `model.parts`.
+    pub position: usize,
+}

@@ -1,0 +1,3 @@
+//! The `nitro-agent` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The test rig: disks, limits, model trees, readers.
