@@ -9,6 +9,8 @@ pub mod counters;
 pub mod event;
 pub mod settings;
 pub mod tables;
+#[cfg(feature = "user")]
+mod user;
 
 pub use counters::{Counter, Counters};
 pub use event::{AccessEvent, Hook, flags};

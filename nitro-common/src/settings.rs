@@ -23,3 +23,63 @@ pub const fn filter_bit(device: u32, inode: u64) -> u32 {
     let mixed = inode ^ (inode >> 20) ^ (device as u64).wrapping_mul(0x9E37_79B1);
     (mixed as u32) & (FILTER_BITS - 1)
 }
+
+/// Shortest command line, in bytes, that can name a model file; shorter ones raise no `Exec` event.
+pub const MIN_ARGUMENT_BYTES: u64 = 16;
+
+/// Globals of the object that user space patches before loading it. Offsets are in bytes from the start of the structure.
+pub mod globals {
+    /// `u32`: process id of the agent, whose own accesses are dropped.
+    pub const SELF_PROCESS: &str = "SELF_PROCESS";
+    /// `u32`: log2 of the page size.
+    pub const PAGE_SHIFT: &str = "PAGE_SHIFT";
+    /// `u32`: 1 makes the page-cache programs return at once; the yardstick of the cost bench.
+    pub const EMPTY: &str = "EMPTY";
+    /// `u64`: bit number of `PG_head` as a mask of `folio.flags`.
+    pub const HEAD_MASK: &str = "HEAD_MASK";
+    /// `u64` field offsets: global, structure, field path. A field that a kernel lacks leaves its programs unloaded.
+    pub const OFFSETS: &[(&str, &str, &str)] = &[
+        ("INODE_NUMBER", "inode", "i_ino"),
+        ("INODE_SUPER", "inode", "i_sb"),
+        ("INODE_GENERATION", "inode", "i_generation"),
+        ("SUPER_DEVICE", "super_block", "s_dev"),
+        ("MAPPING_HOST", "address_space", "host"),
+        ("FOLIO_MAPPING", "folio", "mapping"),
+        ("FOLIO_INDEX", "folio", "index"),
+        ("FOLIO_FLAGS", "folio", "flags"),
+        ("TASK_PROCESS", "task_struct", "tgid"),
+        ("TASK_THREAD", "task_struct", "pid"),
+        ("TASK_SIGNAL", "task_struct", "signal"),
+        ("TASK_MM", "task_struct", "mm"),
+        ("TASK_FILES", "task_struct", "files"),
+        ("SIGNAL_LIVE", "signal_struct", "live"),
+        ("MM_ARG_START", "mm_struct", "arg_start"),
+        ("MM_ARG_END", "mm_struct", "arg_end"),
+        ("FILES_TABLE", "files_struct", "fdt"),
+        ("TABLE_SLOTS", "fdtable", "fd"),
+        ("TABLE_SIZE", "fdtable", "max_fds"),
+        ("FILE_INODE", "file", "f_inode"),
+        ("FILE_FLAGS", "file", "f_flags"),
+        ("FILE_POSITION", "file", "f_pos"),
+    ];
+    /// `u64`: offset of the byte that holds a large folio's order. Its field moved: `_flags_1` from 6.6, `_folio_order` before.
+    pub const FOLIO_ORDER: &str = "FOLIO_ORDER";
+    /// The fields of [`FOLIO_ORDER`], newest first.
+    pub const FOLIO_ORDER_FIELDS: &[&str] = &["_flags_1", "_folio_order"];
+}
+
+/// Names of the maps.
+pub mod maps {
+    /// Ring buffer of [`crate::AccessEvent`].
+    pub const EVENTS: &str = "EVENTS";
+    /// Hash of [`crate::FileKey`] to [`crate::WatchedFile`], allocated as it fills.
+    pub const WATCHED: &str = "WATCHED";
+    /// Array of the first filter's 64-bit words.
+    pub const FILTER: &str = "FILTER";
+    /// Hash of [`crate::CursorKey`] to [`crate::CursorState`].
+    pub const CURSORS: &str = "CURSORS";
+    /// Hash of process id to 1: who read a watched file and has not ended.
+    pub const READERS: &str = "READERS";
+    /// Per-processor [`crate::Counters`], one element.
+    pub const COUNTERS: &str = "COUNTERS";
+}

@@ -66,8 +66,12 @@ pub struct CursorState {
     pub remove_start: u64,
     /// See `remove_start`.
     pub remove_end: u64,
-    /// First byte of a fault that waits for its page, or `u64::MAX`.
-    pub fault: u64,
+    /// First byte of the previous access.
+    pub start: u64,
+    /// Pages added since the previous access: what the next one finds of them it had to wait for.
+    pub fresh_start: u64,
+    /// See `fresh_start`.
+    pub fresh_end: u64,
     /// Process of the thread.
     pub process: u32,
     /// Accesses in order since the last jump, up to 255.
@@ -75,4 +79,26 @@ pub struct CursorState {
 }
 
 const _: () = assert!(size_of::<FileKey>() == 16 && size_of::<CursorKey>() == 16);
-const _: () = assert!(size_of::<CursorState>() == 104 && size_of::<WatchedFile>() == 8);
+const _: () = assert!(size_of::<CursorState>() == 120 && size_of::<WatchedFile>() == 8);
+
+impl CursorState {
+    /// A cursor that has seen nothing.
+    pub const EMPTY: Self = Self {
+        calls: 0,
+        bytes: 0,
+        added_bytes: 0,
+        missed_bytes: 0,
+        removed_bytes: 0,
+        next: 0,
+        step: 0,
+        add_start: 0,
+        add_end: 0,
+        remove_start: 0,
+        remove_end: 0,
+        start: 0,
+        fresh_start: 0,
+        fresh_end: 0,
+        process: 0,
+        in_order: 0,
+    };
+}

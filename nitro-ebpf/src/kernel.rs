@@ -1,0 +1,92 @@
+//! Fields of kernel structures, at offsets that user space read from the running kernel's BTF.
+//!
+//! Rust has no CO-RE relocations; the offsets are read-only globals instead. The verifier sees constants, checks each load
+//! against the pointer's BTF type and turns it into a fault-safe load, which costs as much as a plain one.
+
+use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
+
+macro_rules! settings {
+    ($($name:ident: $type:ty),* $(,)?) => {
+        $(#[unsafe(no_mangle)] pub static $name: Global<$type> = Global::new(0);)*
+    };
+}
+
+settings! {
+    SELF_PROCESS: u32,
+    PAGE_SHIFT: u32,
+    EMPTY: u32,
+    HEAD_MASK: u64,
+    FOLIO_ORDER: u64,
+    INODE_NUMBER: u64,
+    INODE_SUPER: u64,
+    INODE_GENERATION: u64,
+    SUPER_DEVICE: u64,
+    MAPPING_HOST: u64,
+    FOLIO_MAPPING: u64,
+    FOLIO_INDEX: u64,
+    FOLIO_FLAGS: u64,
+    TASK_PROCESS: u64,
+    TASK_THREAD: u64,
+    TASK_SIGNAL: u64,
+    TASK_MM: u64,
+    TASK_FILES: u64,
+    SIGNAL_LIVE: u64,
+    MM_ARG_START: u64,
+    MM_ARG_END: u64,
+    FILES_TABLE: u64,
+    TABLE_SLOTS: u64,
+    TABLE_SIZE: u64,
+    FILE_INODE: u64,
+    FILE_FLAGS: u64,
+    FILE_POSITION: u64,
+}
+
+/// A pointer to a kernel structure whose type the verifier knows.
+pub type Typed = *const u8;
+
+/// Reads a field through a pointer that the verifier knows the type of (a tp_btf argument, or a field read from one).
+///
+/// # Safety
+/// `base` is such a pointer and `offset` the global of a field of its structure.
+#[inline(always)]
+pub unsafe fn field<T: Copy>(base: Typed, offset: &Global<u64>) -> T {
+    // SAFETY: the verifier rejects the program if the load is outside the structure; a bad pointer reads as zero.
+    unsafe { core::ptr::read_volatile(base.add(offset.load() as usize).cast::<T>()) }
+}
+
+/// Reads a field through any kernel pointer, with a helper call; `None` where the memory cannot be read.
+///
+/// # Safety
+/// `offset` is the global of a field of `base`'s structure.
+#[inline(always)]
+pub unsafe fn probe_field<T: Copy>(base: *const u8, offset: &Global<u64>) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(base.add(offset.load() as usize).cast::<T>()).ok() }
+}
+
+/// A file as the page cache knows it.
+#[derive(Clone, Copy)]
+pub struct Inode {
+    /// Inode number.
+    pub number: u64,
+    /// `s_dev`.
+    pub device: u32,
+    /// The structure, for fields that only watched files need.
+    pub at: Typed,
+}
+
+impl Inode {
+    /// The inode behind a mapping.
+    ///
+    /// # Safety
+    /// `mapping` is a typed `struct address_space *`.
+    #[inline(always)]
+    pub unsafe fn of_mapping(mapping: Typed) -> Self {
+        // SAFETY: each base is the typed pointer that its field's structure asks for.
+        unsafe {
+            let at: Typed = field(mapping, &MAPPING_HOST);
+            let superblock: Typed = field(at, &INODE_SUPER);
+            Self { number: field(at, &INODE_NUMBER), device: field(superblock, &SUPER_DEVICE), at }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Where access events come from.
+//!
+//! Inputs: the kernel. Outputs: [`nitro_common::AccessEvent`]s, counters and cursors as they are on the wire, and what is known of a process.
+//! Nothing here interprets an event.
+
+pub mod attach;
+pub mod btf;
+pub mod ebpf;
+pub mod process;

@@ -1,0 +1,152 @@
+//! What /proc says about a process: its name, its command line, how it opened a file.
+//!
+//! Reading /proc can wait for the process's memory lock, so that it happens on a thread of its own, asked through a bounded queue. A process
+//! that has ended, or may not be looked at, yields `None`.
+
+use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt, thread::JoinHandle};
+
+use tokio::sync::mpsc::Sender;
+
+use crate::units::FileId;
+
+/// Longest command line looked at; a longer one is cut.
+const COMMAND_LINE_BYTES: usize = 64 << 10;
+
+/// A question about a process.
+#[derive(Clone, Copy, Debug)]
+pub enum Question {
+    /// Which program is it?
+    Program(u32),
+    /// Which arguments was it started with?
+    Arguments(u32),
+    /// Has it a descriptor of this file that is open with `O_DIRECT`?
+    Direct(u32, FileId),
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Name and real user of a process.
+    Program {
+        /// Process id.
+        process: u32,
+        /// `comm`: at most 15 bytes; bytes that are not UTF-8 are replaced.
+        name: String,
+        /// Real user id.
+        user: u32,
+    },
+    /// Arguments of a process.
+    Arguments {
+        /// Process id.
+        process: u32,
+        /// `comm` of the process.
+        name: String,
+        /// The arguments, the program's own name first.
+        arguments: Vec<OsString>,
+    },
+    /// Whether a process reads a file with `O_DIRECT`.
+    Direct {
+        /// Process id.
+        process: u32,
+        /// The file asked about.
+        file: FileId,
+        /// `None` when no descriptor of the file is open.
+        direct: Option<bool>,
+    },
+}
+
+/// The thread that reads /proc.
+#[derive(Debug)]
+pub struct ProcessReader {
+    questions: Option<std::sync::mpsc::SyncSender<Question>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ProcessReader {
+    /// Starts the thread. Answers go to `answers`, which the thread waits for when it is full.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub fn start(answers: Sender<Answer>) -> std::io::Result<Self> {
+        let (questions, inbox) = std::sync::mpsc::sync_channel::<Question>(1024);
+        let thread = std::thread::Builder::new().name("nitro-proc".into()).spawn(move || {
+            while let Ok(question) = inbox.recv() {
+                if let Some(answer) = answer(question)
+                    && answers.blocking_send(answer).is_err()
+                {
+                    break;
+                }
+            }
+        })?;
+        Ok(Self { questions: Some(questions), thread: Some(thread) })
+    }
+
+    /// Asks. Overflow policy: a question that finds the queue full is dropped; its answer would come too late to matter.
+    pub fn ask(&self, question: Question) {
+        if let Some(questions) = &self.questions
+            && questions.try_send(question).is_err()
+        {
+            tracing::debug!(?question, "too many processes start at once: one was not looked at");
+        }
+    }
+}
+
+impl Drop for ProcessReader {
+    fn drop(&mut self) {
+        self.questions = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer(question: Question) -> Option<Answer> {
+    match question {
+        Question::Program(process) => Some(Answer::Program { process, name: name(process)?, user: user(process)? }),
+        Question::Arguments(process) => {
+            let mut bytes = read_at_most(&format!("/proc/{process}/cmdline"), COMMAND_LINE_BYTES)?;
+            if bytes.last() == Some(&0) {
+                bytes.pop();
+            }
+            let arguments = bytes.split(|byte| *byte == 0).map(|argument| OsString::from_vec(argument.to_vec())).collect();
+            Some(Answer::Arguments { process, name: name(process)?, arguments })
+        }
+        Question::Direct(process, file) => Some(Answer::Direct { process, file, direct: direct(process, file) }),
+    }
+}
+
+fn read_at_most(path: &str, most: usize) -> Option<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    fs::File::open(path).ok()?.take(most as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn name(process: u32) -> Option<String> {
+    let bytes = read_at_most(&format!("/proc/{process}/comm"), 64)?;
+    Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+}
+
+fn user(process: u32) -> Option<u32> {
+    let status = read_at_most(&format!("/proc/{process}/status"), 4096)?;
+    let status = String::from_utf8_lossy(&status).into_owned();
+    status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())
+}
+
+/// Looks through the process's descriptors; 1024 at most, a loader opens its model early.
+fn direct(process: u32, file: FileId) -> Option<bool> {
+    let mut found = None;
+    for entry in fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten().take(1024) {
+        let Ok(status) = fs::metadata(entry.path()) else { continue };
+        if std::os::unix::fs::MetadataExt::ino(&status) != file.inode {
+            continue;
+        }
+        let info = format!("/proc/{process}/fdinfo/{}", entry.file_name().to_string_lossy());
+        let Some(info) = read_at_most(&info, 4096) else { continue };
+        let info = String::from_utf8_lossy(&info).into_owned();
+        let flags = info.lines().find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+        let is_direct = flags.is_some_and(|flags| flags & libc::O_DIRECT != 0);
+        found = Some(found.unwrap_or(false) || is_direct);
+    }
+    found
+}
