@@ -3,4 +3,5 @@
 //! ARCHITECTURE.md at the top of the repository is the map.
 
 pub mod catalog;
+pub mod sys;
 pub mod units;

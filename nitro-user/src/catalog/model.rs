@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::FileId;
 
 /// The arrangement on disk that made a model of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LayoutKind {
     /// Ollama manifests and blobs.

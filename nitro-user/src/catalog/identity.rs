@@ -1,0 +1,170 @@
+//! Which file it is: the identity that the kernel's page cache knows, and the version of its content.
+//!
+//! In: the answers of `statx`, and the mount table. Out: [`FileId`] and [`FileVersion`]. The eBPF programs see
+//! `super_block.s_dev`; `stat` shows something else on btrfs. `/proc/self/mountinfo` prints `s_dev`, and `statx` names
+//! the mount, so the two together give it. On overlayfs the page cache belongs to the file of the layer below, which
+//! no system call names: there the identity found here is the overlay's, and only watching the layers' own directories
+//! shows accesses. btrfs numbers inodes per subvolume, so two subvolumes can share an identity; the kernel side
+//! cannot tell them apart either.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::RwLock,
+};
+
+use crate::{
+    sys::stat::{self, Status, kernel_device},
+    units::{FileId, FileVersion},
+};
+
+/// Entries after which the table is thrown away and learned anew: mounts that come and go must not add up.
+const MOST_KNOWN: usize = 65_536;
+
+/// The devices behind the mounts; shared by all threads.
+#[derive(Debug)]
+pub struct Devices {
+    mountinfo: PathBuf,
+    known: RwLock<HashMap<(u64, u32), u32>>,
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Self::of(Path::new("/proc/self/mountinfo"))
+    }
+}
+
+impl Devices {
+    /// The devices that `mountinfo` (a file in the format of `/proc/self/mountinfo`) lists.
+    pub fn of(mountinfo: &Path) -> Self {
+        Self {
+            mountinfo: mountinfo.to_owned(),
+            known: RwLock::default(),
+        }
+    }
+
+    /// Forgets everything: call it when the mount table has changed, since mount numbers are used again.
+    pub fn forget(&self) {
+        self.known
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clear();
+    }
+
+    /// The kernel's device number of the file system that `status` was found on; `st_dev` where the mount is not known.
+    pub fn device_of(&self, status: &Status) -> u32 {
+        let Some(mount) = status.mount else {
+            return status.st_dev;
+        };
+        // The pair is the key: a mount number that was given to another file system meanwhile comes with another st_dev.
+        let key = (mount, status.st_dev);
+        if let Some(device) = self
+            .known
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get(&key)
+        {
+            return *device;
+        }
+        let device = std::fs::read(&self.mountinfo)
+            .ok()
+            .and_then(|table| device_in(&table, mount));
+        let device = device.unwrap_or(status.st_dev);
+        let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(key, device);
+        device
+    }
+
+    /// The identity of the file that `status` describes.
+    pub fn file_id(&self, status: &Status) -> FileId {
+        FileId {
+            device: self.device_of(status),
+            inode: status.inode,
+        }
+    }
+
+    /// Identity and version of an open file, with its generation where the file system tells it.
+    ///
+    /// # Errors
+    ///
+    /// What `statx` says.
+    pub fn version_of(&self, file: impl AsFd) -> io::Result<FileVersion> {
+        let status = stat::status_of(&file)?;
+        Ok(FileVersion {
+            file: self.file_id(&status),
+            generation: stat::generation_of(&file),
+            size: status.size,
+            mtime_ns: status.mtime_ns,
+            ctime_ns: status.ctime_ns,
+        })
+    }
+}
+
+/// The device of mount number `mount`: the first and third field of `22 27 0:21 / /proc rw … - proc proc rw`.
+fn device_in(table: &[u8], mount: u64) -> Option<u32> {
+    table.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let number: u64 = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let device = std::str::from_utf8(fields.nth(1)?).ok()?;
+        let (major, minor) = device.split_once(':')?;
+        (number == mount).then_some(kernel_device(major.parse().ok()?, minor.parse().ok()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::stat::Kind;
+
+    const TABLE: &str =
+        "22 27 0:21 / /proc rw,relatime - proc proc rw\n27 1 254:0 / / rw - ext4 /dev/vda rw\nrubbish\n";
+
+    fn status(mount: Option<u64>) -> Status {
+        Status {
+            kind: Kind::File,
+            inode: 7,
+            st_dev: 99,
+            mount,
+            size: 0,
+            links: 1,
+            mtime_ns: 0,
+            ctime_ns: 0,
+        }
+    }
+
+    #[test]
+    fn the_device_comes_from_the_mount_table_and_otherwise_from_stat() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), TABLE).unwrap();
+        let devices = Devices::of(file.path());
+        assert_eq!(devices.device_of(&status(Some(27))), 254 << 20);
+        assert_eq!(devices.device_of(&status(Some(22))), 21);
+        assert_eq!(devices.device_of(&status(Some(1000))), 99);
+        assert_eq!(devices.device_of(&status(None)), 99);
+    }
+
+    #[test]
+    fn a_changed_mount_table_is_read_again_after_forgetting() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), TABLE).unwrap();
+        let devices = Devices::of(file.path());
+        assert_eq!(devices.device_of(&status(Some(27))), 254 << 20);
+        std::fs::write(file.path(), "27 1 8:1 / / rw - ext4 /dev/sda1 rw\n").unwrap();
+        devices.forget();
+        assert_eq!(devices.device_of(&status(Some(27))), 8 << 20 | 1);
+    }
+
+    #[test]
+    fn an_open_file_tells_its_version() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "123").unwrap();
+        let version = Devices::default().version_of(file.as_file()).unwrap();
+        assert_eq!(version.size, 3);
+        assert!(version.mtime_ns > 0 && version.file.inode > 0);
+    }
+}

@@ -1,0 +1,45 @@
+//! What the catalog's thread is asked and what it tells. Values only.
+
+use std::ffi::OsString;
+
+use super::{model::Description, report::ScanReport};
+use crate::units::FileId;
+
+/// A question to the catalog's thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CatalogRequest {
+    /// What is this file part of? Answered by [`CatalogEvent::Described`].
+    Describe(FileId),
+    /// Which watched file does this process name on its command line? Answered by [`CatalogEvent::Matched`] once per
+    /// file that was recognised; not answered when none was.
+    Match {
+        /// The process whose arguments they are; handed back as it is.
+        process: u32,
+        /// Its command line.
+        arguments: Vec<OsString>,
+    },
+}
+
+/// What the catalog's thread tells.
+#[derive(Clone, Debug)]
+pub enum CatalogEvent {
+    /// All roots that exist have been looked through; comes after the `Watched` it led to. Again after each full rescan.
+    Scanned(ScanReport),
+    /// These files are to be watched from now on (with their sizes in bytes); at most [`super::BATCH`] per event.
+    Watched(Vec<(FileId, u64)>),
+    /// These files are gone, or no longer below a root: drop every descriptor, mapping and pin on them.
+    Unwatched(Vec<FileId>),
+    /// The content, the size or the model of this file may be another one: what was known of it no longer holds.
+    Changed(FileId),
+    /// The answer to [`CatalogRequest::Describe`]; `None` when the file is not in the catalog (any more).
+    Described(Option<Description>, FileId),
+    /// A file that a process named on its command line.
+    Matched {
+        /// The process, as in the request.
+        process: u32,
+        /// The file.
+        file: FileId,
+    },
+    /// Something for the log: what could not be watched or was refused, and what to do. Rate-limited.
+    Warning(String),
+}
