@@ -39,6 +39,8 @@ pub mod flags {
     pub const LAST_THREAD: u16 = 4;
     /// The descriptor is open with `O_DIRECT` (syscalls mode).
     pub const DIRECT: u16 = 8;
+    /// The fault happened inside a system call: `MAP_POPULATE`, `MADV_POPULATE_READ`, a copy from a mapping.
+    pub const IN_SYSCALL: u16 = 16;
 }
 
 /// The hooks, one per probe file of nitro-ebpf.

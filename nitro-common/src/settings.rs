@@ -62,6 +62,14 @@ pub mod globals {
         ("FILE_FLAGS", "file", "f_flags"),
         ("FILE_POSITION", "file", "f_pos"),
     ];
+    /// `u64`: offset of the register slot that holds the number of the system call a task is in, −1 outside of one.
+    pub const REGISTERS_SYSCALL: &str = "REGISTERS_SYSCALL";
+    /// The slot's name in `pt_regs`.
+    pub const REGISTERS_SYSCALL_FIELD: &str = if cfg!(target_arch = "aarch64") {
+        "syscallno"
+    } else {
+        "orig_ax"
+    };
     /// `u64`: offset of the byte that holds a large folio's order. Its field moved: `_flags_1` from 6.6, `_folio_order` before.
     pub const FOLIO_ORDER: &str = "FOLIO_ORDER";
     /// The fields of [`FOLIO_ORDER`], newest first.

@@ -11,7 +11,7 @@ use nitro_common::{
 use crate::{
     emit::{What, emit},
     guard::{Tally, Who},
-    kernel::Inode,
+    kernel::{Inode, in_system_call},
     maps::{CURSORS, READERS},
 };
 
@@ -21,11 +21,19 @@ const NO_STEP: u64 = u64::MAX;
 /// The cursor of this thread in this file, made on first use; `None` when there is no room.
 #[inline(always)]
 fn cursor(tally: Tally, who: Who, inode: &Inode) -> Option<*mut CursorState> {
-    let key = CursorKey { inode: inode.number, device: inode.device, thread: who.thread };
+    let key = CursorKey {
+        inode: inode.number,
+        device: inode.device,
+        thread: who.thread,
+    };
     if let Some(found) = CURSORS.get_ptr_mut(key) {
         return Some(found);
     }
-    let fresh = CursorState { step: NO_STEP, process: who.process, ..CursorState::EMPTY };
+    let fresh = CursorState {
+        step: NO_STEP,
+        process: who.process,
+        ..CursorState::EMPTY
+    };
     let _ = CURSORS.insert(key, fresh, 0);
     if !who.is_agent() {
         let _ = READERS.insert(who.process, 1, 0);
@@ -86,7 +94,18 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, generation: u32, hook: Hook
         }
     }
     if report {
-        let what = What { hook, flags: bits, device: inode.device, inode: inode.number, generation, start, end };
+        if matches!(hook, Hook::MapPages | Hook::Fault) && in_system_call() {
+            bits |= flags::IN_SYSCALL;
+        }
+        let what = What {
+            hook,
+            flags: bits,
+            device: inode.device,
+            inode: inode.number,
+            generation,
+            start,
+            end,
+        };
         emit(tally, who, what);
     } else {
         tally.count(Counter::Coalesced);
@@ -129,7 +148,15 @@ pub fn change(tally: Tally, who: Who, inode: &Inode, generation: u32, hook: Hook
     }
     match report {
         Some((start, end)) => {
-            let what = What { hook, flags: 0, device: inode.device, inode: inode.number, generation, start, end };
+            let what = What {
+                hook,
+                flags: 0,
+                device: inode.device,
+                inode: inode.number,
+                generation,
+                start,
+                end,
+            };
             emit(tally, who, what);
         }
         None => tally.count(Counter::Coalesced),

@@ -37,14 +37,20 @@ pub struct What {
 /// Puts an event on the ring, or counts it as dropped.
 #[inline(always)]
 pub fn emit(tally: Tally, who: Who, what: What) {
-    let Some(mut slot) = EVENTS.reserve(0) else { return tally.count(Counter::Dropped) };
+    let Some(mut slot) = EVENTS.reserve(0) else {
+        return tally.count(Counter::Dropped);
+    };
     let length = what.end.wrapping_sub(what.start);
     slot.write(AccessEvent {
         // SAFETY: the helper has no preconditions.
         time_ns: unsafe { bpf_ktime_get_ns() },
         inode: what.inode,
         offset: what.start,
-        length: if length > u32::MAX as u64 { u32::MAX } else { length as u32 },
+        length: if length > u32::MAX as u64 {
+            u32::MAX
+        } else {
+            length as u32
+        },
         device: what.device,
         generation: what.generation,
         process: who.process,

@@ -61,7 +61,10 @@ impl Who {
     #[inline(always)]
     pub fn current() -> Self {
         let both = bpf_get_current_pid_tgid();
-        Self { process: (both >> 32) as u32, thread: both as u32 }
+        Self {
+            process: (both >> 32) as u32,
+            thread: both as u32,
+        }
     }
 
     /// Whether it is a thread of the agent.
@@ -75,10 +78,18 @@ impl Who {
 #[inline(always)]
 pub fn watched(inode: &Inode) -> bool {
     let bit = filter_bit(inode.device, inode.number);
-    let Some(word) = FILTER.get_ptr(bit / 64) else { return false };
+    let Some(word) = FILTER.get_ptr(bit / 64) else {
+        return false;
+    };
     // SAFETY: an element of the array; a torn read of a word that user space is just writing is as good as a late one.
     if unsafe { word.read_volatile() } & (1u64 << (bit % 64)) == 0 {
         return false;
     }
-    WATCHED.get_ptr(FileKey { inode: inode.number, device: inode.device, zero: 0 }).is_some()
+    WATCHED
+        .get_ptr(FileKey {
+            inode: inode.number,
+            device: inode.device,
+            zero: 0,
+        })
+        .is_some()
 }

@@ -3,7 +3,10 @@
 //! Rust has no CO-RE relocations; the offsets are read-only globals instead. The verifier sees constants, checks each load
 //! against the pointer's BTF type and turns it into a fault-safe load, which costs as much as a plain one.
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs},
+};
 
 macro_rules! settings {
     ($($name:ident: $type:ty),* $(,)?) => {
@@ -17,6 +20,7 @@ settings! {
     EMPTY: u32,
     HEAD_MASK: u64,
     FOLIO_ORDER: u64,
+    REGISTERS_SYSCALL: u64,
     INODE_NUMBER: u64,
     INODE_SUPER: u64,
     INODE_GENERATION: u64,
@@ -54,14 +58,15 @@ pub unsafe fn field<T: Copy>(base: Typed, offset: &Global<u64>) -> T {
     unsafe { core::ptr::read_volatile(base.add(offset.load() as usize).cast::<T>()) }
 }
 
-/// Reads a field through any kernel pointer, with a helper call; `None` where the memory cannot be read.
-///
-/// # Safety
-/// `offset` is the global of a field of `base`'s structure.
+/// Whether the current task is inside a system call, as opposed to a fault from user space.
 #[inline(always)]
-pub unsafe fn probe_field<T: Copy>(base: *const u8, offset: &Global<u64>) -> Option<T> {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(base.add(offset.load() as usize).cast::<T>()).ok() }
+pub fn in_system_call() -> bool {
+    // SAFETY: the helpers check what they are given; the current task has registers.
+    unsafe {
+        let registers = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8;
+        let number = registers.add(REGISTERS_SYSCALL.load() as usize).cast::<i32>();
+        bpf_probe_read_kernel(number).is_ok_and(|number| number >= 0)
+    }
 }
 
 /// A file as the page cache knows it.
@@ -86,7 +91,11 @@ impl Inode {
         unsafe {
             let at: Typed = field(mapping, &MAPPING_HOST);
             let superblock: Typed = field(at, &INODE_SUPER);
-            Self { number: field(at, &INODE_NUMBER), device: field(superblock, &SUPER_DEVICE), at }
+            Self {
+                number: field(at, &INODE_NUMBER),
+                device: field(superblock, &SUPER_DEVICE),
+                at,
+            }
         }
     }
 }

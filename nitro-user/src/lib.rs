@@ -3,5 +3,11 @@
 //! ARCHITECTURE.md at the top of the repository is the map.
 
 pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod engine;
+pub mod source;
 pub mod sys;
 pub mod units;
+pub mod warm;

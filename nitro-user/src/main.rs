@@ -1,3 +1,16 @@
 //! The `nitro-agent` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use nitro_user::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    match cli::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("nitro-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -74,7 +74,9 @@ impl FromStr for Size {
     /// `8GiB`, `8G` (the same), `8GB` (10^9), `512M`, `1.5T`, `25%`. A bare number is an error that suggests the unit.
     fn from_str(text: &str) -> Result<Self, SizeError> {
         let trimmed = text.trim();
-        let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+        let split = trimmed
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(split);
         let number: f64 = number.parse().map_err(|_| SizeError::Malformed(text.into()))?;
         let scale = match unit.trim().to_ascii_lowercase().as_str() {
@@ -136,12 +138,18 @@ pub struct ByteRange {
 impl ByteRange {
     /// The range of `length` bytes from `start`, ending at the largest offset where it would pass it.
     pub const fn new(start: u64, length: u64) -> Self {
-        Self { start, end: start.saturating_add(length) }
+        Self {
+            start,
+            end: start.saturating_add(length),
+        }
     }
     /// The range of step `step` in a file of `size` bytes; empty past the end.
     pub fn of_step(step: u64, size: u64) -> Self {
         let start = step.saturating_mul(STEP).min(size);
-        Self { start, end: start.saturating_add(STEP).min(size) }
+        Self {
+            start,
+            end: start.saturating_add(STEP).min(size),
+        }
     }
     /// Its length in bytes.
     pub const fn len(self) -> u64 {
@@ -153,7 +161,11 @@ impl ByteRange {
     }
     /// The steps it touches.
     pub const fn steps(self) -> std::ops::Range<u64> {
-        if self.is_empty() { self.start / STEP..self.start / STEP } else { self.start / STEP..(self.end - 1) / STEP + 1 }
+        if self.is_empty() {
+            self.start / STEP..self.start / STEP
+        } else {
+            self.start / STEP..(self.end - 1) / STEP + 1
+        }
     }
 }
 
@@ -165,7 +177,11 @@ pub struct Rate(pub f64);
 impl Rate {
     /// `bytes` in `time`; 0 for no time.
     pub fn over(bytes: u64, time: Duration) -> Self {
-        if time.is_zero() { Self(0.0) } else { Self(bytes as f64 / time.as_secs_f64()) }
+        if time.is_zero() {
+            Self(0.0)
+        } else {
+            Self(bytes as f64 / time.as_secs_f64())
+        }
     }
     /// What it moves in `time`.
     pub fn during(self, time: Duration) -> u64 {
@@ -191,7 +207,10 @@ impl Moment {
     }
     /// The moment `time` later.
     pub fn after(self, time: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -220,7 +239,14 @@ mod tests {
 
     #[test]
     fn sizes_print_with_three_digits() {
-        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1000, "0.98 KiB"), (1 << 30, "1 GiB"), (2_140_000_000, "1.99 GiB"), (1023 << 20, "1.00 GiB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "0.98 KiB"),
+            (1 << 30, "1 GiB"),
+            (2_140_000_000, "1.99 GiB"),
+            (1023 << 20, "1.00 GiB"),
+        ] {
             assert_eq!(ByteCount(bytes).to_string(), text);
         }
     }
@@ -230,7 +256,13 @@ mod tests {
         assert_eq!(ByteRange::new(0, 1).steps(), 0..1);
         assert_eq!(ByteRange::new(STEP - 1, 2).steps(), 0..2);
         assert!(ByteRange::new(5, 0).steps().is_empty());
-        assert_eq!(ByteRange::of_step(1, STEP + 10), ByteRange { start: STEP, end: STEP + 10 });
+        assert_eq!(
+            ByteRange::of_step(1, STEP + 10),
+            ByteRange {
+                start: STEP,
+                end: STEP + 10
+            }
+        );
         assert!(ByteRange::of_step(9, STEP).is_empty());
     }
 }

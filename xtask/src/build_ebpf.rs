@@ -29,10 +29,13 @@ pub struct Options {
 
 /// Fails when the checked-in object does not match the sources.
 pub fn check(rebuild: bool) -> Result<()> {
-    let stated = fs::read_to_string(hash_file()).context("nitro-ebpf/prebuilt has no hash: run `cargo xtask build-ebpf`")?;
+    let stated =
+        fs::read_to_string(hash_file()).context("nitro-ebpf/prebuilt has no hash: run `cargo xtask build-ebpf`")?;
     let object = fs::read(object_file()).context("nitro-ebpf/prebuilt has no object: run `cargo xtask build-ebpf`")?;
     if stated != statement(&object)? {
-        bail!("the eBPF object does not match its sources: run `cargo xtask build-ebpf` and commit nitro-ebpf/prebuilt");
+        bail!(
+            "the eBPF object does not match its sources: run `cargo xtask build-ebpf` and commit nitro-ebpf/prebuilt"
+        );
     }
     if rebuild && build()? != object {
         bail!("the eBPF object differs from one built now: another compiler or linker? run `cargo xtask build-ebpf`");
@@ -64,7 +67,11 @@ fn hash_file() -> PathBuf {
 
 /// Two lines: the hash of the sources, the hash of the object.
 fn statement(object: &[u8]) -> Result<String> {
-    let mut sources = vec![top().join("nitro-ebpf/Cargo.toml"), top().join("nitro-ebpf/Cargo.lock"), top().join("nitro-common/Cargo.toml")];
+    let mut sources = vec![
+        top().join("nitro-ebpf/Cargo.toml"),
+        top().join("nitro-ebpf/Cargo.lock"),
+        top().join("nitro-common/Cargo.toml"),
+    ];
     for folder in ["nitro-ebpf/src", "nitro-common/src"] {
         collect(&top().join(folder), &mut sources)?;
     }
@@ -78,7 +85,11 @@ fn statement(object: &[u8]) -> Result<String> {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     }
-    Ok(format!("{}  sources\n{}  nitro.bpf.o\n", hex(&hash.finalize()), hex(&Sha256::digest(object))))
+    Ok(format!(
+        "{}  sources\n{}  nitro.bpf.o\n",
+        hex(&hash.finalize()),
+        hex(&Sha256::digest(object))
+    ))
 }
 
 fn collect(folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
@@ -101,7 +112,13 @@ fn hex(bytes: &[u8]) -> String {
 fn build() -> Result<Vec<u8>> {
     let linker = linker()?;
     let rustc = || Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    let sysroot = String::from_utf8(rustc().args(["--print", "sysroot"]).output().context("cannot run rustc")?.stdout)?;
+    let sysroot = String::from_utf8(
+        rustc()
+            .args(["--print", "sysroot"])
+            .output()
+            .context("cannot run rustc")?
+            .stdout,
+    )?;
     let sysroot = sysroot.trim();
     if !Path::new(sysroot).join("lib/rustlib/src/rust/library/core").exists() {
         workspace::run(Command::new("rustup").args(["component", "add", "rust-src"]))
@@ -123,7 +140,16 @@ fn build() -> Result<Vec<u8>> {
     workspace::run(
         cargo()
             .current_dir(&folder)
-            .args(["build", "--release", "--locked", "--quiet", "--target", "bpfel-unknown-none", "-Zbuild-std=core", "--target-dir"])
+            .args([
+                "build",
+                "--release",
+                "--locked",
+                "--quiet",
+                "--target",
+                "bpfel-unknown-none",
+                "-Zbuild-std=core",
+                "--target-dir",
+            ])
             .arg(&output)
             // Stable rustc accepts the unstable options of a build for eBPF with this.
             .env("RUSTC_BOOTSTRAP", "1")
@@ -149,7 +175,9 @@ fn strip(object: &[u8]) -> Result<Vec<u8>> {
     names.sh_addralign = 1;
     names.data = SectionData::SectionString;
     let mut stripped = Vec::new();
-    builder.write(&mut stripped).context("cannot write the stripped object")?;
+    builder
+        .write(&mut stripped)
+        .context("cannot write the stripped object")?;
     Ok(stripped)
 }
 
@@ -158,8 +186,23 @@ fn linker() -> Result<PathBuf> {
     let root = target().join("tools");
     let linker = root.join("bin/bpf-linker");
     if !linker.exists() {
-        eprintln!("installing bpf-linker {LINKER_VERSION} into {} (once, about a minute)", root.display());
-        workspace::run(cargo().args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--quiet", "--root"]).arg(&root))?;
+        eprintln!(
+            "installing bpf-linker {LINKER_VERSION} into {} (once, about a minute)",
+            root.display()
+        );
+        workspace::run(
+            cargo()
+                .args([
+                    "install",
+                    "bpf-linker",
+                    "--version",
+                    LINKER_VERSION,
+                    "--locked",
+                    "--quiet",
+                    "--root",
+                ])
+                .arg(&root),
+        )?;
     }
     Ok(linker)
 }

@@ -14,7 +14,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("source", &["source", "sys", "units"]),
     // Pure: values of the catalog and of the wire, nothing that could do anything.
     ("engine", &["engine", "catalog::model", "units"]),
-    ("warm", &["warm", "engine::action", "engine::input", "catalog::model", "sys", "units"]),
+    (
+        "warm",
+        &[
+            "warm",
+            "engine::action",
+            "engine::input",
+            "catalog::model",
+            "sys",
+            "units",
+        ],
+    ),
     ("sim", &["sim", "engine", "catalog::model", "units"]),
     ("control", &["control", "engine::receipt", "sys", "units"]),
     ("config", &["sys", "units"]),
@@ -34,7 +44,12 @@ pub fn run() -> Result<()> {
         if matches!(name.as_str(), "lib.rs" | "main.rs") {
             continue;
         }
-        let stage = name.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
+        let stage = name
+            .split('/')
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches(".rs")
+            .to_owned();
         let Some(allowed) = rules.get(stage.as_str()) else {
             wrong.push(format!("{name}: the stage {stage} has no rule in xtask/src/layers.rs"));
             continue;
@@ -42,7 +57,9 @@ pub fn run() -> Result<()> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            if stage != "sys" && (code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl")) {
+            if stage != "sys"
+                && (code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl"))
+            {
                 wrong.push(format!("{name}:{}: unsafe outside sys/", number + 1));
             }
             for used in names_after_crate(code) {
@@ -54,7 +71,10 @@ pub fn run() -> Result<()> {
         }
     }
     if !wrong.is_empty() {
-        bail!("imports against the direction of ARCHITECTURE.md:\n{}", wrong.join("\n"));
+        bail!(
+            "imports against the direction of ARCHITECTURE.md:\n{}",
+            wrong.join("\n")
+        );
     }
     println!("{} files import in the right direction", files.len());
     Ok(())
@@ -80,10 +100,18 @@ fn names_after_crate(code: &str) -> Vec<String> {
             }
             names.push(name);
         } else {
-            names.push(tail.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect());
+            names.push(
+                tail.chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':')
+                    .collect(),
+            );
         }
     }
-    names.iter().map(|name| name.trim().trim_end_matches(':').to_owned()).filter(|name| !name.is_empty()).collect()
+    names
+        .iter()
+        .map(|name| name.trim().trim_end_matches(':').to_owned())
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 fn collect(folder: &Path, into: &mut Vec<std::path::PathBuf>) -> Result<()> {

@@ -33,9 +33,13 @@ pub fn bench(forwarded: &Forwarded) -> Result<()> {
 /// `cargo xtask test …`: units and properties as the user, end-to-end tests as root.
 pub fn tests(forwarded: &Forwarded) -> Result<()> {
     built("nitro-user", "nitro-agent")?;
-    run(cargo().args(["test", "--workspace", "--exclude", "nitro-tests", "--release"]).args(&forwarded.arguments))?;
+    run(cargo()
+        .args(["test", "--workspace", "--exclude", "nitro-tests", "--release"])
+        .args(&forwarded.arguments))?;
     let mut end_to_end = cargo();
-    end_to_end.args(["test", "--package", "nitro-tests", "--release"]).args(&forwarded.arguments);
+    end_to_end
+        .args(["test", "--package", "nitro-tests", "--release"])
+        .args(&forwarded.arguments);
     if !is_root() {
         // Cargo runs each test binary through sudo; the builds stay the user's.
         end_to_end.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo -E");

@@ -60,10 +60,22 @@ fn folio_change(hook: Hook, folio: Typed) -> i32 {
             return 0;
         }
         let large = field::<u64>(folio, &FOLIO_FLAGS) & HEAD_MASK.load() != 0;
-        let order = if large { field::<u8>(folio, &FOLIO_ORDER) & 31 } else { 0 };
+        let order = if large {
+            field::<u8>(folio, &FOLIO_ORDER) & 31
+        } else {
+            0
+        };
         (inode, field::<u64>(folio, &FOLIO_INDEX), 1u64 << order)
     };
     let shift = PAGE_SHIFT.load() & 31;
-    cursor::change(tally, Who::current(), &inode, generation(&inode), hook, index << shift, (index + pages) << shift);
+    cursor::change(
+        tally,
+        Who::current(),
+        &inode,
+        generation(&inode),
+        hook,
+        index << shift,
+        (index + pages) << shift,
+    );
     0
 }

@@ -27,6 +27,18 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         tally.count(Counter::Filtered);
         return 0;
     }
-    emit(tally, who, What { hook: Hook::Exec, flags: 0, device: 0, inode: 0, generation: 0, start: 0, end: 0 });
+    emit(
+        tally,
+        who,
+        What {
+            hook: Hook::Exec,
+            flags: 0,
+            device: 0,
+            inode: 0,
+            generation: 0,
+            start: 0,
+            end: 0,
+        },
+    );
     0
 }

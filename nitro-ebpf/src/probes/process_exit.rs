@@ -30,6 +30,18 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
         let _ = READERS.remove(who.process);
     }
     let flags = if last { flags::LAST_THREAD } else { 0 };
-    emit(tally, who, What { hook: Hook::Exit, flags, device: 0, inode: 0, generation: 0, start: 0, end: 0 });
+    emit(
+        tally,
+        who,
+        What {
+            hook: Hook::Exit,
+            flags,
+            device: 0,
+            inode: 0,
+            generation: 0,
+            start: 0,
+            end: 0,
+        },
+    );
     0
 }

@@ -63,11 +63,19 @@ struct Spec {
 }
 
 const fn needs(program: &'static str, hook: &'static str) -> Spec {
-    Spec { program, hook, essential: true }
+    Spec {
+        program,
+        hook,
+        essential: true,
+    }
 }
 
 const fn likes(program: &'static str, hook: &'static str) -> Spec {
-    Spec { program, hook, essential: false }
+    Spec {
+        program,
+        hook,
+        essential: false,
+    }
 }
 
 const PAGE_CACHE: &[Spec] = &[
@@ -115,7 +123,11 @@ pub fn attach(ebpf: &mut Ebpf, btf: &Btf, mode: EventMode) -> Result<Vec<Program
         {
             return Err(format!("{} ({}): {reason}", spec.program, spec.hook));
         }
-        reports.push(ProgramReport { program: spec.program, hook: spec.hook, refused: done.err() });
+        reports.push(ProgramReport {
+            program: spec.program,
+            hook: spec.hook,
+            refused: done.err(),
+        });
     }
     Ok(reports)
 }
@@ -166,4 +178,3 @@ fn reason(error: &ProgramError) -> String {
         }
     }
 }
-

@@ -57,10 +57,23 @@ impl<'a> KernelTypes<'a> {
         let header = word(4)? as usize;
         let (types_at, types_len) = (header + word(8)? as usize, word(12)? as usize);
         let (names_at, names_len) = (header + word(16)? as usize, word(20)? as usize);
-        let names = bytes.get(names_at..names_at + names_len).ok_or(BtfError::Malformed("names cut short"))?;
+        let names = bytes
+            .get(names_at..names_at + names_len)
+            .ok_or(BtfError::Malformed("names cut short"))?;
 
-        let void = Type { kind: 0, packed: false, name: 0, refers_to: 0, members: Vec::new() };
-        let mut found = Self { names, types: vec![void], structures: HashMap::new(), enumerators: HashMap::new() };
+        let void = Type {
+            kind: 0,
+            packed: false,
+            name: 0,
+            refers_to: 0,
+            members: Vec::new(),
+        };
+        let mut found = Self {
+            names,
+            types: vec![void],
+            structures: HashMap::new(),
+            enumerators: HashMap::new(),
+        };
         let (mut at, end) = (types_at, types_at + types_len);
         while at < end {
             let (name, info, refers_to) = (word(at)?, word(at + 4)?, word(at + 8)?);
@@ -78,22 +91,31 @@ impl<'a> KernelTypes<'a> {
                 ENUM => {
                     for index in 0..count {
                         let value = word(at + index * 8 + 4)?;
-                        found.enumerators.entry(name_at(names, word(at + index * 8)?)).or_insert(value);
+                        found
+                            .enumerators
+                            .entry(name_at(names, word(at + index * 8)?))
+                            .or_insert(value);
                     }
                     8 * count
                 }
-                1 | 14 | 17 => 4,           // integer, variable, declaration tag
-                3 => 12,                    // array
-                13 => 8 * count,            // function prototype
-                15 | 19 => 12 * count,      // data section, 64-bit enumeration
-                2 | 7..=12 | 16 | 18 => 0,  // pointer, forward, typedef, qualifiers, function, float, type tag
+                1 | 14 | 17 => 4,          // integer, variable, declaration tag
+                3 => 12,                   // array
+                13 => 8 * count,           // function prototype
+                15 | 19 => 12 * count,     // data section, 64-bit enumeration
+                2 | 7..=12 | 16 | 18 => 0, // pointer, forward, typedef, qualifiers, function, float, type tag
                 _ => return Err(BtfError::Malformed("unknown kind of type")),
             };
             if kind == STRUCT && name != 0 {
                 let index = u32::try_from(found.types.len()).map_err(|_| BtfError::Malformed("too many types"))?;
                 found.structures.entry(name_at(names, name)).or_insert(index);
             }
-            found.types.push(Type { kind, packed, name, refers_to, members });
+            found.types.push(Type {
+                kind,
+                packed,
+                name,
+                refers_to,
+                members,
+            });
             at += extra;
         }
         Ok(found)
@@ -107,7 +129,9 @@ impl<'a> KernelTypes<'a> {
         let missing = || BtfError::Missing(format!("{structure}.{field}"));
         let index = *self.structures.get(structure.as_bytes()).ok_or_else(missing)?;
         // Anonymous members nest a handful of times; the bound keeps a malformed cycle from looping.
-        self.member(index, field.as_bytes(), 16).map(u64::from).ok_or_else(missing)
+        self.member(index, field.as_bytes(), 16)
+            .map(u64::from)
+            .ok_or_else(missing)
     }
 
     /// Value of an enumerator, whichever enumeration it is in.
@@ -115,7 +139,10 @@ impl<'a> KernelTypes<'a> {
     /// # Errors
     /// [`BtfError::Missing`] when there is none of that name.
     pub fn enumerator(&self, name: &str) -> Result<u32, BtfError> {
-        self.enumerators.get(name.as_bytes()).copied().ok_or_else(|| BtfError::Missing(name.to_owned()))
+        self.enumerators
+            .get(name.as_bytes())
+            .copied()
+            .ok_or_else(|| BtfError::Missing(name.to_owned()))
     }
 
     fn member(&self, index: u32, field: &[u8], depth: u32) -> Option<u32> {
@@ -178,7 +205,10 @@ mod tests {
             assert!(types.offset(structure, field).is_ok(), "{structure}.{field}");
         }
         assert!(types.enumerator("PG_head").is_ok());
-        assert!(matches!(types.offset("inode", "no_such_field"), Err(BtfError::Missing(_))));
+        assert!(matches!(
+            types.offset("inode", "no_such_field"),
+            Err(BtfError::Missing(_))
+        ));
     }
 
     #[test]

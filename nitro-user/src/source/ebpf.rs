@@ -4,7 +4,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use aya::{
@@ -13,7 +13,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use nitro_common::{
-    AccessEvent, Counters, CursorKey, CursorState, FileKey, Hook, WatchedFile, flags,
+    AccessEvent, Counters, CursorKey, CursorState, FileKey, WatchedFile,
     settings::{FILTER_BITS, filter_bit, globals, maps},
 };
 
@@ -33,7 +33,9 @@ const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// No BTF: the kernel's structures are unknown.
-    #[error("cannot read {KERNEL_BTF}: {0}: use a kernel built with CONFIG_DEBUG_INFO_BTF (every distribution's is, since 2021)")]
+    #[error(
+        "cannot read {KERNEL_BTF}: {0}: use a kernel built with CONFIG_DEBUG_INFO_BTF (every distribution's is, since 2021)"
+    )]
     NoBtf(std::io::Error),
     /// BTF that lacks something every program needs.
     #[error(transparent)]
@@ -113,7 +115,8 @@ impl EbpfSource {
         let mut refusals = Vec::new();
         for mode in modes {
             let mut ebpf = load(&types, options)?;
-            let btf = Btf::parse(&bytes, aya::Endianness::default()).map_err(|error| SourceError::Load(Box::new(error.into())))?;
+            let btf = Btf::parse(&bytes, aya::Endianness::default())
+                .map_err(|error| SourceError::Load(Box::new(error.into())))?;
             match attach(&mut ebpf, &btf, mode) {
                 Ok(programs) => {
                     let why = match options.events {
@@ -132,7 +135,8 @@ impl EbpfSource {
     fn over(mut ebpf: Ebpf) -> Result<Self, SourceError> {
         macro_rules! take {
             ($kind:ident, $name:expr) => {
-                $kind::try_from(ebpf.take_map($name).ok_or(SourceError::Map($name))?).map_err(|_| SourceError::Map($name))?
+                $kind::try_from(ebpf.take_map($name).ok_or(SourceError::Map($name))?)
+                    .map_err(|_| SourceError::Map($name))?
             };
         }
         let ring = take!(RingBuf, maps::EVENTS);
@@ -143,7 +147,18 @@ impl EbpfSource {
         // Programs without a log line leave no log map; that is no fault.
         let logger = EbpfLogger::init(&mut ebpf).ok();
         let bit_users = vec![0; FILTER_BITS as usize];
-        Ok(Self { ring, watched, filter, bit_users, cursors, counters, known: HashMap::new(), received: 0, logger, _ebpf: ebpf })
+        Ok(Self {
+            ring,
+            watched,
+            filter,
+            bit_users,
+            cursors,
+            counters,
+            known: HashMap::new(),
+            received: 0,
+            logger,
+            _ebpf: ebpf,
+        })
     }
 
     /// Starts watching files. Returns how many found no room in the map.
@@ -154,7 +169,11 @@ impl EbpfSource {
         let mut without_room = 0;
         let mut words = HashSet::new();
         for file in files {
-            let key = FileKey { inode: file.inode, device: file.device, zero: 0 };
+            let key = FileKey {
+                inode: file.inode,
+                device: file.device,
+                zero: 0,
+            };
             // BPF_NOEXIST: a file that is watched already must not be counted twice in its bit.
             const NO_EXIST: u64 = 1;
             match self.watched.insert(key, WatchedFile::default(), NO_EXIST) {
@@ -166,10 +185,18 @@ impl EbpfSource {
                     words.insert(bit / 64);
                 }
                 Err(MapError::SyscallError(call)) if call.io_error.raw_os_error() == Some(libc::EEXIST) => {}
-                Err(MapError::SyscallError(call)) if matches!(call.io_error.raw_os_error(), Some(libc::E2BIG | libc::ENOMEM)) => {
+                Err(MapError::SyscallError(call))
+                    if matches!(call.io_error.raw_os_error(), Some(libc::E2BIG | libc::ENOMEM)) =>
+                {
                     without_room += 1;
                 }
-                Err(source) => return Err(SourceError::MapAccess { operation: "insert into", map: maps::WATCHED, source }),
+                Err(source) => {
+                    return Err(SourceError::MapAccess {
+                        operation: "insert into",
+                        map: maps::WATCHED,
+                        source,
+                    });
+                }
             }
         }
         self.write_words(words)?;
@@ -183,7 +210,11 @@ impl EbpfSource {
     pub fn unwatch(&mut self, files: impl IntoIterator<Item = FileId>) -> Result<(), SourceError> {
         let mut words = HashSet::new();
         for file in files {
-            let key = FileKey { inode: file.inode, device: file.device, zero: 0 };
+            let key = FileKey {
+                inode: file.inode,
+                device: file.device,
+                zero: 0,
+            };
             if self.watched.remove(&key).is_err() {
                 continue;
             }
@@ -211,9 +242,15 @@ impl EbpfSource {
     fn write_words(&mut self, words: HashSet<u32>) -> Result<(), SourceError> {
         for word in words {
             let users = self.bit_users.iter().skip(word as usize * 64).take(64);
-            let bits = users.enumerate().fold(0u64, |bits, (bit, users)| bits | u64::from(*users > 0) << bit);
+            let bits = users
+                .enumerate()
+                .fold(0u64, |bits, (bit, users)| bits | u64::from(*users > 0) << bit);
             let source = self.filter.set(word, bits, 0);
-            source.map_err(|source| SourceError::MapAccess { operation: "write", map: maps::FILTER, source })?;
+            source.map_err(|source| SourceError::MapAccess {
+                operation: "write",
+                map: maps::FILTER,
+                source,
+            })?;
         }
         Ok(())
     }
@@ -225,9 +262,15 @@ impl EbpfSource {
             let Some(item) = self.ring.next() else { break };
             count += 1;
             self.received += 1;
-            let Ok(event) = bytemuck::try_pod_read_unaligned::<AccessEvent>(&item) else { continue };
+            let Ok(event) = bytemuck::try_pod_read_unaligned::<AccessEvent>(&item) else {
+                continue;
+            };
             if event.inode != 0 {
-                let key = CursorKey { inode: event.inode, device: event.device, thread: event.thread };
+                let key = CursorKey {
+                    inode: event.inode,
+                    device: event.device,
+                    thread: event.thread,
+                };
                 self.known.entry(event.process).or_default().insert(key);
             }
             take(event);
@@ -235,22 +278,33 @@ impl EbpfSource {
         count
     }
 
-    /// What the threads of a process did, file by file. `ended` removes the cursors.
-    pub fn counts(&mut self, process: u32, ended: bool) -> Vec<ThreadCounts> {
-        let keys: Vec<CursorKey> = if ended {
-            self.known.remove(&process).unwrap_or_default().into_iter().collect()
-        } else {
-            self.known.get(&process).into_iter().flatten().copied().collect()
+    /// Takes the cursors of a process on some files: what its threads did since the last time.
+    pub fn take_counts(&mut self, process: u32, concerns: impl Fn(FileId) -> bool) -> Vec<ThreadCounts> {
+        let Some(keys) = self.known.get_mut(&process) else {
+            return Vec::new();
         };
-        let mut counts = Vec::with_capacity(keys.len());
-        for key in keys {
-            if let Ok(state) = self.cursors.get(&key, 0) {
-                let file = FileId { device: key.device, inode: key.inode };
-                counts.push(ThreadCounts { file, thread: key.thread, state });
+        let mut counts = Vec::new();
+        let cursors = &mut self.cursors;
+        keys.retain(|key| {
+            let file = FileId {
+                device: key.device,
+                inode: key.inode,
+            };
+            if !concerns(file) {
+                return true;
             }
-            if ended {
-                let _ = self.cursors.remove(&key);
+            if let Ok(state) = cursors.get(key, 0) {
+                counts.push(ThreadCounts {
+                    file,
+                    thread: key.thread,
+                    state,
+                });
             }
+            let _ = cursors.remove(key);
+            false
+        });
+        if keys.is_empty() {
+            self.known.remove(&process);
         }
         counts
     }
@@ -261,7 +315,11 @@ impl EbpfSource {
     /// [`SourceError::MapAccess`].
     pub fn counters(&self) -> Result<(Counters, u64), SourceError> {
         let each = self.counters.get(&0, 0);
-        let each = each.map_err(|source| SourceError::MapAccess { operation: "read", map: maps::COUNTERS, source })?;
+        let each = each.map_err(|source| SourceError::MapAccess {
+            operation: "read",
+            map: maps::COUNTERS,
+            source,
+        })?;
         let mut sum = Counters::default();
         for counters in each.iter() {
             sum.seen += counters.seen;
@@ -294,16 +352,11 @@ impl EbpfSource {
     }
 }
 
-impl AsRawFd for EbpfSource {
+impl AsFd for EbpfSource {
     /// Readable when the ring holds events.
-    fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
     }
-}
-
-/// Whether an event says that a whole process has ended.
-pub fn ends_process(event: &AccessEvent) -> bool {
-    event.hook == Hook::Exit as u16 && event.flags & flags::LAST_THREAD != 0
 }
 
 fn load(types: &KernelTypes<'_>, options: Options) -> Result<Ebpf, SourceError> {
@@ -311,7 +364,10 @@ fn load(types: &KernelTypes<'_>, options: Options) -> Result<Ebpf, SourceError> 
     for &(global, structure, field) in globals::OFFSETS {
         offsets.push((global, types.offset(structure, field)?));
     }
-    let order = globals::FOLIO_ORDER_FIELDS.iter().find_map(|field| types.offset("folio", field).ok());
+    let order = globals::FOLIO_ORDER_FIELDS
+        .iter()
+        .find_map(|field| types.offset("folio", field).ok());
+    let registers = types.offset("pt_regs", globals::REGISTERS_SYSCALL_FIELD)?;
     let head_mask = 1u64 << (types.enumerator("PG_head")? & 63);
     let own = std::process::id();
     let page_shift = crate::sys::page_size().trailing_zeros();
@@ -325,6 +381,7 @@ fn load(types: &KernelTypes<'_>, options: Options) -> Result<Ebpf, SourceError> 
     }
     loader
         .override_global(globals::FOLIO_ORDER, &order, false)
+        .override_global(globals::REGISTERS_SYSCALL, &registers, false)
         .override_global(globals::HEAD_MASK, &head_mask, false)
         .override_global(globals::SELF_PROCESS, &own, true)
         .override_global(globals::PAGE_SHIFT, &page_shift, true)

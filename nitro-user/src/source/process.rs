@@ -78,7 +78,10 @@ impl ProcessReader {
                 }
             }
         })?;
-        Ok(Self { questions: Some(questions), thread: Some(thread) })
+        Ok(Self {
+            questions: Some(questions),
+            thread: Some(thread),
+        })
     }
 
     /// Asks. Overflow policy: a question that finds the queue full is dropped; its answer would come too late to matter.
@@ -102,23 +105,42 @@ impl Drop for ProcessReader {
 
 fn answer(question: Question) -> Option<Answer> {
     match question {
-        Question::Program(process) => Some(Answer::Program { process, name: name(process)?, user: user(process)? }),
+        Question::Program(process) => Some(Answer::Program {
+            process,
+            name: name(process)?,
+            user: user(process)?,
+        }),
         Question::Arguments(process) => {
             let mut bytes = read_at_most(&format!("/proc/{process}/cmdline"), COMMAND_LINE_BYTES)?;
             if bytes.last() == Some(&0) {
                 bytes.pop();
             }
-            let arguments = bytes.split(|byte| *byte == 0).map(|argument| OsString::from_vec(argument.to_vec())).collect();
-            Some(Answer::Arguments { process, name: name(process)?, arguments })
+            let arguments = bytes
+                .split(|byte| *byte == 0)
+                .map(|argument| OsString::from_vec(argument.to_vec()))
+                .collect();
+            Some(Answer::Arguments {
+                process,
+                name: name(process)?,
+                arguments,
+            })
         }
-        Question::Direct(process, file) => Some(Answer::Direct { process, file, direct: direct(process, file) }),
+        Question::Direct(process, file) => Some(Answer::Direct {
+            process,
+            file,
+            direct: direct(process, file),
+        }),
     }
 }
 
 fn read_at_most(path: &str, most: usize) -> Option<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    fs::File::open(path).ok()?.take(most as u64).read_to_end(&mut bytes).ok()?;
+    fs::File::open(path)
+        .ok()?
+        .take(most as u64)
+        .read_to_end(&mut bytes)
+        .ok()?;
     Some(bytes)
 }
 
@@ -130,21 +152,29 @@ fn name(process: u32) -> Option<String> {
 fn user(process: u32) -> Option<u32> {
     let status = read_at_most(&format!("/proc/{process}/status"), 4096)?;
     let status = String::from_utf8_lossy(&status).into_owned();
-    status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())
 }
 
 /// Looks through the process's descriptors; 1024 at most, a loader opens its model early.
 fn direct(process: u32, file: FileId) -> Option<bool> {
     let mut found = None;
     for entry in fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten().take(1024) {
-        let Ok(status) = fs::metadata(entry.path()) else { continue };
+        let Ok(status) = fs::metadata(entry.path()) else {
+            continue;
+        };
         if std::os::unix::fs::MetadataExt::ino(&status) != file.inode {
             continue;
         }
         let info = format!("/proc/{process}/fdinfo/{}", entry.file_name().to_string_lossy());
-        let Some(info) = read_at_most(&info, 4096) else { continue };
+        let Some(info) = read_at_most(&info, 4096) else {
+            continue;
+        };
         let info = String::from_utf8_lossy(&info).into_owned();
-        let flags = info.lines().find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+        let flags = info
+            .lines()
+            .find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
         let is_direct = flags.is_some_and(|flags| flags & libc::O_DIRECT != 0);
         found = Some(found.unwrap_or(false) || is_direct);
     }

@@ -3,5 +3,22 @@
 // In tests a failed unwrap is a failed test; the build without tests still refuses it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod block;
+pub mod clock;
+pub mod memory;
 pub mod open;
+pub mod page_cache;
+pub mod readiness;
 pub mod stat;
+
+/// Bytes of a page, from the running kernel.
+pub fn page_size() -> u64 {
+    use std::sync::OnceLock;
+    static SIZE: OnceLock<u64> = OnceLock::new();
+    *SIZE.get_or_init(|| {
+        let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+        size.and_then(|size| u64::try_from(size).ok())
+            .filter(|size| size.is_power_of_two())
+            .unwrap_or(4096)
+    })
+}

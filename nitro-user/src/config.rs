@@ -1,0 +1,94 @@
+//! One validated configuration, made from defaults and flags; handed down, never a global.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    source::attach::EventChoice,
+    sys::memory,
+    units::{ByteCount, Size},
+};
+
+/// What the agent runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Watch roots as given, with `~` resolved.
+    pub roots: Vec<PathBuf>,
+    /// Ceiling for all that was warmed and nobody used yet, in bytes.
+    pub ceiling: ByteCount,
+    /// Event mode.
+    pub events: EventChoice,
+    /// Predict and tell, warm nothing.
+    pub dry_run: bool,
+    /// Wait for roots that do not exist yet.
+    pub wait: bool,
+    /// One JSON object per line instead of lines for people.
+    pub json: bool,
+    /// Tell nothing but errors.
+    pub quiet: bool,
+    /// Where what is learned survives a restart.
+    pub state: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Group that may use the socket too.
+    pub socket_group: Option<String>,
+    /// Programs that return at once: for the cost bench.
+    pub empty_probes: bool,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Nothing to watch.
+    #[error("nothing to watch: give a directory, for example --watch ~/.ollama/models")]
+    NoRoots,
+    /// A ceiling of nothing.
+    #[error("--memory leaves nothing to warm with: {0} of {1}, within {2} that the own cgroup leaves")]
+    NoMemory(ByteCount, ByteCount, ByteCount),
+}
+
+/// `--memory` in bytes: of the machine's memory, and never above what the own cgroup leaves.
+///
+/// # Errors
+/// [`ConfigError::NoMemory`] when less than two steps would be left.
+pub fn ceiling(size: Size) -> Result<ByteCount, ConfigError> {
+    let total = memory::total();
+    let asked = size.of(total);
+    let left = memory::left_by_cgroup().unwrap_or(total);
+    let ceiling = asked.min(left);
+    if ceiling.0 < 2 * crate::units::STEP {
+        return Err(ConfigError::NoMemory(asked, total, left));
+    }
+    Ok(ceiling)
+}
+
+/// Resolves a leading `~` to the home of whoever invoked sudo, or of the user.
+pub fn resolve_home(path: &Path) -> PathBuf {
+    let Ok(below) = path.strip_prefix("~") else {
+        return path.to_owned();
+    };
+    let invoker = std::env::var("SUDO_USER")
+        .ok()
+        .and_then(|name| nix::unistd::User::from_name(&name).ok().flatten());
+    let home = invoker
+        .map(|user| user.dir)
+        .or_else(|| std::env::var_os("HOME").map(PathBuf::from));
+    home.map_or_else(|| path.to_owned(), |home| home.join(below))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tilde_is_a_home_and_nothing_else_is() {
+        assert!(!resolve_home(Path::new("~/models")).starts_with("~"));
+        assert_eq!(resolve_home(Path::new("/a/~/b")), Path::new("/a/~/b"));
+        assert_eq!(resolve_home(Path::new("~else/b")), Path::new("~else/b"));
+    }
+
+    #[test]
+    fn a_ceiling_of_nothing_is_refused() {
+        assert!(matches!(ceiling(Size::Percent(0.0)), Err(ConfigError::NoMemory(..))));
+        assert!(ceiling(Size::Percent(50.0)).unwrap().0 > 0);
+    }
+}

@@ -1,0 +1,306 @@
+//! The engine and what carries its actions out. Owned by the daemon's one task; nothing here blocks.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    time::Duration,
+};
+
+use nitro_common::{AccessEvent, Hook, flags};
+use tokio::sync::mpsc::Sender;
+
+use super::Audience;
+use crate::{
+    catalog::{CatalogEvent, CatalogRequest, service::CatalogService},
+    config::Config,
+    engine::{
+        Access, AccessKind, Action, Engine, Input, Outcome, Policy,
+        input::{FileCounts, StepEnd},
+        receipt::Receipt,
+    },
+    source::{
+        ebpf::{EbpfSource, SourceError, ThreadCounts},
+        process::{Answer, ProcessReader, Question},
+    },
+    sys::clock,
+    units::{ByteRange, FileId, Moment},
+    warm::workers::Workers,
+};
+
+/// Receipts kept for `nitro-agent loads`.
+const RECEIPTS: usize = 256;
+
+/// Everything that the daemon's task owns, but the channels' receiving ends.
+pub struct Wiring {
+    engine: Engine,
+    workers: Workers,
+    processes: ProcessReader,
+    catalog: CatalogService,
+    actions: VecDeque<Action>,
+    /// Processes that named a file whose description is on its way.
+    named: HashMap<FileId, Vec<u32>>,
+    /// The last receipts, oldest first.
+    receipts: VecDeque<Receipt>,
+}
+
+impl Wiring {
+    /// Everything at rest.
+    ///
+    /// # Errors
+    /// No thread to be had.
+    pub fn new(
+        config: &Config,
+        catalog: CatalogService,
+        outcomes: Sender<Outcome>,
+        answers: Sender<Answer>,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            engine: Engine::new(Policy {
+                ceiling: config.ceiling,
+                dry_run: config.dry_run,
+            }),
+            workers: Workers::new(outcomes),
+            processes: ProcessReader::start(answers)?,
+            catalog,
+            actions: VecDeque::new(),
+            named: HashMap::new(),
+            receipts: VecDeque::new(),
+        })
+    }
+
+    /// Starts watching files.
+    pub fn watch(&self, source: &mut EbpfSource, files: Vec<FileId>) -> Result<(), SourceError> {
+        let without_room = source.watch(files)?;
+        if without_room > 0 {
+            tracing::warn!(
+                "{without_room} files found no room in the kernel's map and are not watched: restart the agent to make room"
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes at most `most` events from the ring; returns how many there were.
+    pub fn drain(&mut self, source: &mut EbpfSource, most: usize) -> usize {
+        let Self {
+            engine,
+            actions,
+            processes,
+            ..
+        } = self;
+        source.drain(most, |event| match Hook::from_number(event.hook) {
+            Some(Hook::Exec) => processes.ask(Question::Arguments(event.process)),
+            Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
+                actions.extend(engine.handle(clock::now(), Input::Ended { process: event.process }));
+            }
+            Some(Hook::Delete) => {
+                let (file, range) = (file_of(&event), range_of(&event));
+                actions.extend(engine.handle(Moment(event.time_ns), Input::Removed { file, range }));
+            }
+            Some(hook) => {
+                if let Some(access) = access_of(hook, &event) {
+                    if event.flags & flags::DIRECT != 0 {
+                        let direct = Input::Direct {
+                            process: access.process,
+                            file: access.file,
+                        };
+                        actions.extend(engine.handle(access.at, direct));
+                    }
+                    actions.extend(engine.handle(access.at, Input::Access(access)));
+                }
+            }
+            None => {}
+        })
+    }
+
+    /// A worker is done with a step.
+    pub fn outcome(&mut self, outcome: Outcome) {
+        self.feed(Input::Outcome(outcome));
+    }
+
+    /// /proc was read.
+    pub fn answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Program { process, name, user } => self.feed(Input::Program { process, name, user }),
+            Answer::Arguments { process, arguments, .. } => {
+                // Full or stopping: what the process reads will be seen when it reads.
+                let _ = self.catalog.ask(CatalogRequest::Match { process, arguments });
+            }
+            Answer::Direct {
+                process,
+                file,
+                direct: Some(true),
+            } => self.feed(Input::Direct { process, file }),
+            Answer::Direct { .. } => {}
+        }
+    }
+
+    /// Something changed on disk, or the catalog answers.
+    pub fn catalog_event(&mut self, source: &mut EbpfSource, event: CatalogEvent) -> Result<(), SourceError> {
+        match event {
+            CatalogEvent::Scanned(report) => {
+                tracing::info!(files = report.files, "the watch roots were looked through again")
+            }
+            CatalogEvent::Watched(files) => self.watch(source, files.into_iter().map(|(file, _)| file).collect())?,
+            CatalogEvent::Unwatched(files) => {
+                for file in &files {
+                    self.feed(Input::Gone { file: *file });
+                }
+                source.unwatch(files)?;
+            }
+            CatalogEvent::Changed(file) => self.feed(Input::Changed { file }),
+            CatalogEvent::Described(description, file) => {
+                for process in self.named.remove(&file).unwrap_or_default() {
+                    if let Some(description) = description.clone() {
+                        self.feed(Input::Named { process, description });
+                    }
+                }
+                self.feed(Input::Described { file, description });
+            }
+            CatalogEvent::Matched { process, file } => {
+                let waiting = self.named.entry(file).or_default();
+                waiting.push(process);
+                if waiting.len() == 1 && self.catalog.ask(CatalogRequest::Describe(file)).is_err() {
+                    self.named.remove(&file);
+                }
+            }
+            CatalogEvent::Warning(warning) => tracing::warn!("{warning}"),
+        }
+        Ok(())
+    }
+
+    /// The engine's deadline has come.
+    pub fn tick(&mut self) {
+        self.feed(Input::Tick);
+    }
+
+    /// Ends when the engine wants to be told the time; never while nothing goes on.
+    pub fn timer(&self) -> impl Future<Output = ()> + use<> {
+        let left = self.engine.deadline().map(|deadline| deadline.since(clock::now()));
+        async move {
+            match left {
+                // A millisecond of grace: a deadline met a hair too early would only come again.
+                Some(left) => tokio::time::sleep(left + Duration::from_millis(1)).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.actions.extend(self.engine.handle(clock::now(), input));
+    }
+
+    /// Carries out what the engine asked for.
+    pub fn carry_out(&mut self, source: &mut EbpfSource, audience: &mut impl Audience) {
+        while let Some(action) = self.actions.pop_front() {
+            match action {
+                Action::Describe(file) => {
+                    if self.catalog.ask(CatalogRequest::Describe(file)).is_err() {
+                        // Forgotten, the file is asked for again with its next access.
+                        self.feed(Input::Changed { file });
+                    }
+                }
+                Action::AskProgram { process } => self.processes.ask(Question::Program(process)),
+                Action::AskDirect { process, file } => self.processes.ask(Question::Direct(process, file)),
+                Action::Warm {
+                    load,
+                    model,
+                    part,
+                    range,
+                    survey,
+                } => {
+                    let Some(file) = model.parts.get(part).map(|part| part.file) else {
+                        continue;
+                    };
+                    if let Err(error) = self.workers.warm(load, model, part, range, survey) {
+                        tracing::warn!("a step was not warmed: {error}");
+                        let now = clock::now();
+                        let (submitted, completed) = (now, now);
+                        let (device, end) = (file.device, StepEnd::Cancelled);
+                        let none = Outcome {
+                            load,
+                            part,
+                            file,
+                            device,
+                            range,
+                            end,
+                            before: 0,
+                            after: 0,
+                            submitted,
+                            completed,
+                        };
+                        self.feed(Input::Outcome(none));
+                    }
+                }
+                Action::Cancel { load } => self.workers.cancel(load),
+                Action::Close { load } => self.workers.close(load),
+                Action::Count { load, process, model } => {
+                    let counts = source.take_counts(process, |file| model.parts.iter().any(|part| part.file == file));
+                    self.feed(Input::Counted {
+                        load,
+                        counts: counts.iter().map(counts_of).collect(),
+                    });
+                }
+                Action::Forget { process } => {
+                    source.take_counts(process, |_| true);
+                }
+                Action::Tell(happening) => audience.happening(&happening),
+                Action::Finish(receipt) => {
+                    if self.receipts.len() >= RECEIPTS {
+                        self.receipts.pop_front();
+                    }
+                    self.receipts.push_back(*receipt);
+                }
+            }
+        }
+    }
+
+    /// No new steps; what blocks is left to the end of the process.
+    pub fn stop(mut self) {
+        self.workers.close_all();
+        self.catalog.stop();
+    }
+}
+
+fn file_of(event: &AccessEvent) -> FileId {
+    FileId {
+        device: event.device,
+        inode: event.inode,
+    }
+}
+
+fn range_of(event: &AccessEvent) -> ByteRange {
+    ByteRange::new(event.offset, u64::from(event.length))
+}
+
+/// The access that an event stands for; `None` for one that is none.
+fn access_of(hook: Hook, event: &AccessEvent) -> Option<Access> {
+    let kind = match hook {
+        Hook::GetPages | Hook::Read => AccessKind::Read,
+        Hook::MapPages | Hook::Fault if event.flags & flags::IN_SYSCALL != 0 => AccessKind::MapPopulate,
+        Hook::MapPages | Hook::Fault => AccessKind::MapTouch,
+        Hook::Map => AccessKind::Map,
+        Hook::Open => AccessKind::Open,
+        Hook::Add | Hook::Delete | Hook::Exec | Hook::Exit => return None,
+    };
+    Some(Access {
+        at: Moment(event.time_ns),
+        process: event.process,
+        thread: event.thread,
+        file: file_of(event),
+        range: range_of(event),
+        kind,
+        jump: event.flags & flags::JUMP != 0,
+        in_order: event.flags & flags::IN_ORDER != 0,
+    })
+}
+
+fn counts_of(counts: &ThreadCounts) -> FileCounts {
+    let state = &counts.state;
+    FileCounts {
+        file: Some(counts.file),
+        calls: state.calls,
+        bytes: state.bytes,
+        added: state.added_bytes,
+        missed: state.missed_bytes,
+    }
+}

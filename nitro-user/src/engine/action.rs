@@ -1,0 +1,75 @@
+//! Everything the engine asks for. The daemon carries it out, or the simulator.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{happening::Happening, receipt::Receipt};
+use crate::{
+    catalog::model::Model,
+    units::{ByteRange, FileId},
+};
+
+/// Names a load for as long as the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LoadId(pub u64);
+
+/// One thing to do.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Ask the catalog; answered by `Input::Described`.
+    Describe(FileId),
+    /// Ask who a process is; answered by `Input::Program`.
+    AskProgram {
+        /// Process id.
+        process: u32,
+    },
+    /// Look whether the process reads the file with `O_DIRECT`; answered by `Input::Direct` if so.
+    AskDirect {
+        /// Process id.
+        process: u32,
+        /// The file.
+        file: FileId,
+    },
+    /// Bring a step into the page cache; answered by `Input::Outcome`.
+    Warm {
+        /// For which load; steps of one load are done in order.
+        load: LoadId,
+        /// The model, for its parts' places.
+        model: Arc<Model>,
+        /// Index of the part.
+        part: usize,
+        /// Which bytes.
+        range: ByteRange,
+        /// Look first whether the whole part is resident.
+        survey: bool,
+    },
+    /// Drop the load's steps that were not submitted yet; each still gets its outcome.
+    Cancel {
+        /// Which load.
+        load: LoadId,
+    },
+    /// Close every descriptor held for the load.
+    Close {
+        /// Which load.
+        load: LoadId,
+    },
+    /// Take the kernel's counters of a process on a model's files, so that the next load starts at zero; answered by `Input::Counted`.
+    Count {
+        /// For which load.
+        load: LoadId,
+        /// Process id.
+        process: u32,
+        /// The model.
+        model: Arc<Model>,
+    },
+    /// The process has ended and its receipts are written: its counters can go.
+    Forget {
+        /// Process id.
+        process: u32,
+    },
+    /// Tell people.
+    Tell(Happening),
+    /// Keep a receipt.
+    Finish(Box<Receipt>),
+}

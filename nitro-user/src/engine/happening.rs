@@ -1,0 +1,110 @@
+//! What people are told: one line per happening. Values; printing is the command line's job.
+
+use serde::{Deserialize, Serialize};
+
+use super::receipt::Receipt;
+use crate::units::ByteCount;
+
+/// Kinds of happening, as printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum What {
+    /// A load was recognised.
+    Load,
+    /// Its window was opened.
+    Warm,
+    /// It is left alone, or no longer helped.
+    Skip,
+    /// It ended.
+    Done,
+}
+
+impl What {
+    /// Four letters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Load => "LOAD",
+            Self::Warm => "WARM",
+            Self::Skip => "SKIP",
+            Self::Done => "DONE",
+        }
+    }
+}
+
+/// Why nothing, or nothing more, was warmed for a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Skip {
+    /// It reads past the page cache.
+    DirectIo,
+    /// It was in the page cache already.
+    Resident,
+    /// Deleted or replaced.
+    Gone,
+    /// Changed on disk.
+    Changed,
+    /// Cannot be opened or read.
+    Unreadable,
+    /// The file system keeps nothing in the page cache that could be verified.
+    Unverified,
+    /// It reads here and there.
+    Random,
+    /// The device gives the reader all it can take without help.
+    FastDevice,
+    /// `--dry-run`.
+    DryRun,
+    /// Named on a command line, and never read.
+    NeverRead,
+}
+
+impl Skip {
+    /// For people.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::DirectIo => "reads with O_DIRECT, past the page cache",
+            Self::Resident => "already in the page cache",
+            Self::Gone => "deleted or replaced",
+            Self::Changed => "changed on disk",
+            Self::Unreadable => "cannot be opened or read",
+            Self::Unverified => "nothing stays in the page cache of this file system",
+            Self::Random => "reads here and there",
+            Self::FastDevice => "the device keeps up without help",
+            Self::DryRun => "dry run",
+            Self::NeverRead => "named on a command line, not read",
+        }
+    }
+}
+
+/// One line for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Happening {
+    /// What.
+    pub what: What,
+    /// Model or file.
+    pub model: String,
+    /// Program, once known.
+    pub program: Option<String>,
+    /// Process id.
+    pub process: u32,
+    /// Bytes it is about.
+    pub bytes: ByteCount,
+    /// Percent of the ceiling in use.
+    pub ceiling_percent: u8,
+    /// Reason or remark.
+    pub note: String,
+}
+
+impl Happening {
+    /// The end of a load, in one line.
+    pub fn done(receipt: &Receipt, ceiling_percent: u8) -> Self {
+        Self {
+            what: What::Done,
+            model: receipt.model.clone(),
+            program: receipt.program.clone(),
+            process: receipt.pids.first().copied().unwrap_or_default(),
+            bytes: receipt.demanded,
+            ceiling_percent,
+            note: receipt.summary(),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Everything the engine is told. A recorded trace holds these.
+
+use serde::{Deserialize, Serialize};
+
+use super::action::LoadId;
+use crate::{
+    catalog::model::Description,
+    units::{ByteCount, ByteRange, FileId, Moment},
+};
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A process accessed a watched file.
+    Access(Access),
+    /// The catalog's answer; `None` when the file is in no watch root any more.
+    Described {
+        /// The file asked about.
+        file: FileId,
+        /// What it is part of.
+        description: Option<Description>,
+    },
+    /// A command line named a file.
+    Named {
+        /// The process that was started with it.
+        process: u32,
+        /// The file, and what it is part of.
+        description: Description,
+    },
+    /// Who a process is.
+    Program {
+        /// Process id.
+        process: u32,
+        /// Name for people.
+        name: String,
+        /// Real user id.
+        user: u32,
+    },
+    /// A process has the file open with `O_DIRECT`: the page cache is of no use to it.
+    Direct {
+        /// Process id.
+        process: u32,
+        /// The file.
+        file: FileId,
+    },
+    /// A worker finished, or gave up, a step.
+    Outcome(Outcome),
+    /// Pages left the page cache.
+    Removed {
+        /// Of which file.
+        file: FileId,
+        /// Which bytes.
+        range: ByteRange,
+    },
+    /// A process has ended.
+    Ended {
+        /// Process id.
+        process: u32,
+    },
+    /// The kernel's counters, in answer to [`super::Action::Count`].
+    Counted {
+        /// Of which load.
+        load: LoadId,
+        /// File by file and thread by thread.
+        counts: Vec<FileCounts>,
+    },
+    /// A file was deleted, or left the watch roots.
+    Gone {
+        /// Which.
+        file: FileId,
+    },
+    /// A file's content or its model changed.
+    Changed {
+        /// Which.
+        file: FileId,
+    },
+    /// The ceiling changed.
+    Ceiling(ByteCount),
+    /// The time of [`super::Engine::deadline`] has come.
+    Tick,
+}
+
+/// How a file was accessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessKind {
+    /// A buffered read.
+    Read,
+    /// A touch of a mapping.
+    MapTouch,
+    /// A mapping filled inside a system call: `MAP_POPULATE`, `MADV_POPULATE_READ`.
+    MapPopulate,
+    /// A mapping was made (syscalls mode); nothing was read yet.
+    Map,
+    /// The file was opened (syscalls mode).
+    Open,
+}
+
+/// One access event: the first of a step, or a jump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// When, by the kernel's clock.
+    pub at: Moment,
+    /// Process id.
+    pub process: u32,
+    /// Thread id.
+    pub thread: u32,
+    /// Which file.
+    pub file: FileId,
+    /// Which bytes.
+    pub range: ByteRange,
+    /// How.
+    pub kind: AccessKind,
+    /// It does not continue the thread's previous access.
+    pub jump: bool,
+    /// The eighth access in order since the last jump.
+    pub in_order: bool,
+}
+
+/// What a process did with one file, by the kernel's own count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCounts {
+    /// Which file.
+    pub file: Option<FileId>,
+    /// Accesses.
+    pub calls: u64,
+    /// Bytes of these; repeated ones count again.
+    pub bytes: u64,
+    /// Bytes it brought into the page cache, the kernel's readahead for it included.
+    pub added: u64,
+    /// Of those, bytes it waited for.
+    pub missed: u64,
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepEnd {
+    /// Verified; see the byte counts.
+    Done,
+    /// The whole part was found in the page cache before anything was read.
+    WholePartResident,
+    /// Cancelled before it was submitted.
+    Cancelled,
+    /// The file could not be opened, read, or is another one by now.
+    Failed,
+    /// Readahead and reads bring nothing into the page cache here.
+    Unverified,
+}
+
+/// What a worker did about one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// For which load.
+    pub load: LoadId,
+    /// Index of the part in its model.
+    pub part: usize,
+    /// The file.
+    pub file: FileId,
+    /// Its device.
+    pub device: u32,
+    /// The step's bytes.
+    pub range: ByteRange,
+    /// How it ended.
+    pub end: StepEnd,
+    /// Bytes present before.
+    pub before: u64,
+    /// Bytes up to date afterwards, by `mincore`.
+    pub after: u64,
+    /// When its first readahead was called.
+    pub submitted: Moment,
+    /// When it was seen complete.
+    pub completed: Moment,
+}
+
+impl Outcome {
+    /// Bytes that were brought in.
+    pub fn gained(&self) -> u64 {
+        self.after.saturating_sub(self.before)
+    }
+}

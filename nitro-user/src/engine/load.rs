@@ -1,0 +1,480 @@
+//! One process consuming one model, from its first access until it stops: how far it is, how sure we are, what was done for it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    action::{Action, LoadId},
+    evidence::{self, Evidence},
+    happening::{Happening, Skip, What},
+    input::{Access, AccessKind, FileCounts, Outcome, StepEnd},
+    plan::{budget::Budget, device::Device, window::Window},
+    predict::sequence,
+    receipt::{self, Receipt},
+    steps::Steps,
+};
+use crate::{
+    catalog::model::Model,
+    units::{ByteCount, ByteRange, FileId, Moment, STEP},
+};
+
+/// A reader silent for so long gets nothing more warmed and its descriptors are closed, until it is heard again. Longer than the pauses of
+/// loaders that work on a shard before they read the next.
+const FREEZE: Duration = Duration::from_secs(5);
+
+/// A reader silent for so long has finished.
+const IDLE_END: Duration = Duration::from_secs(30);
+
+/// While a load is announced and not seen, its process is looked at so often for `O_DIRECT`.
+const DIRECT_CHECK: Duration = Duration::from_millis(250);
+
+/// Jumps in a row that neither walk nor land on what was warmed, after which the reader is taken for a random one.
+const HOPS: u32 = 8;
+
+/// Where a load stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Weak evidence: watched, not helped.
+    Suspected,
+    /// Announced by a command line: a small window, until it is seen.
+    Announced,
+    /// Seen to progress: helped.
+    Confirmed,
+    /// Left alone.
+    Skipped(Skip),
+    /// Over; waiting for the kernel's counters.
+    Ended,
+}
+
+/// What names a model among the loads of a process: its first file, or `file` for a model without parts.
+pub fn key(model: &Model, file: FileId) -> FileId {
+    model.parts.first().map_or(file, |part| part.file)
+}
+
+/// A step that may be warmed next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Index of the part.
+    pub part: usize,
+    /// Index of the step in it.
+    pub step: u64,
+    /// Its bytes.
+    pub range: ByteRange,
+    /// Its device.
+    pub device: u32,
+}
+
+/// One load.
+#[derive(Debug)]
+pub struct Load {
+    /// Its name.
+    pub id: LoadId,
+    /// Its model's key: see [`key`].
+    pub key: FileId,
+    /// The process.
+    pub process: u32,
+    /// Its program, once known.
+    pub program: Option<String>,
+    /// Its user, once known.
+    pub user: Option<u32>,
+    /// What it loads.
+    pub model: Arc<Model>,
+    /// Where it stands.
+    pub stage: Stage,
+    /// Bytes with the workers.
+    pub in_flight: u64,
+    pub(super) evidence: Evidence,
+    pub(super) started: Moment,
+    pub(super) last_access: Option<Moment>,
+    pub(super) strong_at: Option<Moment>,
+    pub(super) first_submit: Option<Moment>,
+    pub(super) parts: Vec<Option<Steps>>,
+    pub(super) skipped: Vec<Skip>,
+    pub(super) kinds: receipt::KindCounts,
+    pub(super) resident_parts: usize,
+    begun: Moment,
+    /// When the process was last looked at for `O_DIRECT`.
+    checked: Moment,
+    window: Window,
+    /// Bytes warmed and not used by this reader.
+    unused: u64,
+    position: (usize, u64),
+    in_order_parts: usize,
+    /// The reader came back to an earlier place of a part: what it left out may still come.
+    wanders: bool,
+    hops: u32,
+    frozen: bool,
+    stream_open: bool,
+    surveyed: Vec<bool>,
+    dry_run: bool,
+}
+
+impl Load {
+    /// A load that was just heard of.
+    pub fn begin(id: LoadId, now: Moment, process: u32, model: Arc<Model>, position: usize, dry_run: bool) -> Self {
+        let parts = model.parts.len();
+        let key = key(
+            &model,
+            model
+                .parts
+                .get(position)
+                .map_or(FileId { device: 0, inode: 0 }, |part| part.file),
+        );
+        Self {
+            id,
+            key,
+            process,
+            program: None,
+            user: None,
+            model,
+            stage: Stage::Suspected,
+            in_flight: 0,
+            evidence: Evidence::Header,
+            started: now,
+            last_access: None,
+            strong_at: None,
+            first_submit: None,
+            parts: (0..parts).map(|_| None).collect(),
+            skipped: Vec::new(),
+            kinds: receipt::KindCounts::default(),
+            resident_parts: 0,
+            begun: now,
+            checked: now,
+            window: Window::default(),
+            unused: 0,
+            position: (position, 0),
+            in_order_parts: 1,
+            wanders: false,
+            hops: 0,
+            frozen: false,
+            stream_open: false,
+            surveyed: vec![false; parts],
+            dry_run,
+        }
+    }
+
+    /// Learns who reads.
+    pub fn identify(&mut self, name: &str, user: u32) {
+        self.program = Some(name.to_owned());
+        self.user = Some(user);
+    }
+
+    /// Whether `file` is one of its parts.
+    pub fn reads(&self, file: FileId) -> bool {
+        self.model.parts.iter().any(|part| part.file == file)
+    }
+
+    /// The reader accesses part `part`.
+    pub fn demand(
+        &mut self,
+        part: usize,
+        access: &Access,
+        budget: &Budget,
+        device: &Device,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.stage == Stage::Ended {
+            return;
+        }
+        if self.last_access.is_none() {
+            self.started = access.at;
+        }
+        self.last_access = Some(access.at.max(self.last_access.unwrap_or_default()));
+        self.frozen = false;
+        self.kinds.count(access);
+        if matches!(access.kind, AccessKind::Open | AccessKind::Map) {
+            return;
+        }
+        let Some(known) = self.model.parts.get(part) else {
+            return;
+        };
+        let (size, header) = (known.size, known.header);
+        let steps = self.parts[part].get_or_insert_with(|| Steps::new(size));
+        let met = steps.demand(access.range, access.at);
+        self.unused = self.unused.saturating_sub(met.used);
+        self.window.consumed(met.used);
+
+        self.follow(part, access, met.used > 0);
+        if self.stage == Stage::Confirmed && self.hops >= HOPS {
+            self.skip(Skip::Random, actions);
+        }
+        if evidence::of_access(access, header) == Evidence::Progress
+            && matches!(self.stage, Stage::Suspected | Stage::Announced)
+        {
+            self.confirm(access.at, device, budget, actions);
+        }
+    }
+
+    /// Keeps the position, and what kind of walk it is.
+    fn follow(&mut self, part: usize, access: &Access, met_ours: bool) {
+        let (at_part, at) = self.position;
+        if part != at_part {
+            self.in_order_parts = if part == at_part + 1 {
+                self.in_order_parts + 1
+            } else {
+                1
+            };
+        } else if access.jump && access.range.start < at {
+            self.wanders = true;
+        }
+        if access.in_order || !access.jump || met_ours {
+            self.hops = 0;
+        } else {
+            self.hops += 1;
+        }
+        self.position = (part, access.range.start);
+    }
+
+    /// Strong evidence.
+    fn confirm(&mut self, at: Moment, device: &Device, budget: &Budget, actions: &mut Vec<Action>) {
+        let announced = self.stage == Stage::Announced;
+        self.stage = Stage::Confirmed;
+        self.evidence = self.evidence.max(Evidence::Progress);
+        self.strong_at.get_or_insert(at);
+        self.window.open(device.rate());
+        if !announced {
+            actions.push(Action::Tell(self.tell(
+                What::Load,
+                self.model_bytes(),
+                budget.percent(),
+                "reading".into(),
+            )));
+        }
+        self.refuse_dry_run(actions);
+    }
+
+    /// A command line named part `part`.
+    pub fn expect(&mut self, now: Moment, part: usize, evidence: Evidence, device: &Device, actions: &mut Vec<Action>) {
+        if self.stage != Stage::Suspected {
+            return;
+        }
+        self.stage = Stage::Announced;
+        self.evidence = evidence;
+        self.begun = now;
+        self.strong_at.get_or_insert(now);
+        self.position = (part, self.position.1);
+        self.window.open_unconfirmed(device.rate());
+        actions.push(Action::Tell(self.tell(
+            What::Load,
+            self.model_bytes(),
+            0,
+            "named on its command line".into(),
+        )));
+        self.ask_direct(actions);
+        self.refuse_dry_run(actions);
+    }
+
+    fn refuse_dry_run(&mut self, actions: &mut Vec<Action>) {
+        if self.dry_run {
+            self.skip(Skip::DryRun, actions);
+        }
+    }
+
+    fn ask_direct(&self, actions: &mut Vec<Action>) {
+        if let Some(part) = self.model.parts.get(self.position.0) {
+            actions.push(Action::AskDirect {
+                process: self.process,
+                file: part.file,
+            });
+        }
+    }
+
+    /// Leaves the load alone from now on.
+    pub fn skip(&mut self, skip: Skip, actions: &mut Vec<Action>) {
+        if !self.skipped.contains(&skip) {
+            self.skipped.push(skip);
+        }
+        if matches!(self.stage, Stage::Skipped(_) | Stage::Ended) {
+            return;
+        }
+        let told = self.stage != Stage::Suspected;
+        self.stage = Stage::Skipped(skip);
+        self.window.close();
+        self.close(actions);
+        if told {
+            actions.push(Action::Tell(self.tell(
+                What::Skip,
+                self.model_bytes(),
+                0,
+                skip.reason().into(),
+            )));
+        }
+    }
+
+    /// Stops what is queued and closes the descriptors.
+    fn close(&mut self, actions: &mut Vec<Action>) {
+        if std::mem::take(&mut self.stream_open) {
+            actions.push(Action::Cancel { load: self.id });
+            actions.push(Action::Close { load: self.id });
+        }
+    }
+
+    /// The end: the process has ended, the reader has been silent for long, or the file is gone.
+    pub fn end(&mut self, actions: &mut Vec<Action>) {
+        if self.stage == Stage::Announced && self.last_access.is_none() && !self.skipped.contains(&Skip::NeverRead) {
+            self.skipped.push(Skip::NeverRead);
+        }
+        self.stage = Stage::Ended;
+        self.window.close();
+        self.close(actions);
+    }
+
+    /// Whether it could use a step.
+    pub fn wants(&self) -> bool {
+        matches!(self.stage, Stage::Announced | Stage::Confirmed) && !self.frozen && self.window.size() > 0
+    }
+
+    /// The next step that may be warmed; `None` when the window or the ceiling is full, or all is covered.
+    pub fn next_step(&mut self, budget: &Budget) -> Option<Planned> {
+        if !self.wants() || self.unused + self.in_flight + STEP > self.window.size() || !budget.admits(STEP) {
+            return None;
+        }
+        let (first, at) = self.position;
+        let last = first
+            .saturating_add(sequence::reach(self.model.layout, self.in_order_parts))
+            .min(self.parts.len() - 1);
+        for part in first..=last {
+            let from = if part == first { at / STEP } else { 0 };
+            if let Some(found) = self.uncovered(part, from) {
+                return Some(found);
+            }
+        }
+        // A reader that jumps back and forth reads, as a rule, everything: tensors in an order of its own.
+        if self.wanders { self.uncovered(first, 0) } else { None }
+    }
+
+    fn uncovered(&mut self, part: usize, from: u64) -> Option<Planned> {
+        let known = self.model.parts.get(part)?;
+        let (size, device) = (known.size, known.file.device);
+        let steps = self.parts.get_mut(part)?.get_or_insert_with(|| Steps::new(size));
+        let step = steps.next_uncovered(from)?;
+        Some(Planned {
+            part,
+            step,
+            range: steps.range(step),
+            device,
+        })
+    }
+
+    /// Hands a planned step to the workers.
+    pub fn submit(&mut self, planned: &Planned, ceiling_percent: u8, actions: &mut Vec<Action>) {
+        if let Some(Some(steps)) = self.parts.get_mut(planned.part) {
+            steps.submit(planned.step);
+        }
+        if !self.stream_open && self.first_submit.is_none() {
+            let note = format!("window of {}", ByteCount(self.window.size()));
+            actions.push(Action::Tell(self.tell(
+                What::Warm,
+                self.model_bytes(),
+                ceiling_percent,
+                note,
+            )));
+        }
+        self.stream_open = true;
+        self.in_flight += planned.range.len();
+        let survey = !std::mem::replace(&mut self.surveyed[planned.part], true);
+        let (load, model) = (self.id, self.model.clone());
+        actions.push(Action::Warm {
+            load,
+            model,
+            part: planned.part,
+            range: planned.range,
+            survey,
+        });
+    }
+
+    /// A step came back.
+    pub fn warmed(&mut self, outcome: &Outcome, budget: &mut Budget, actions: &mut Vec<Action>) {
+        self.in_flight = self.in_flight.saturating_sub(outcome.range.len());
+        let step = outcome.range.start / STEP;
+        let mut unused = 0;
+        if let Some(Some(steps)) = self.parts.get_mut(outcome.part) {
+            match outcome.end {
+                StepEnd::Done => {
+                    if outcome.gained() > 0 {
+                        self.first_submit.get_or_insert(outcome.submitted);
+                    }
+                    unused = steps.arrived(step, outcome.gained(), outcome.completed);
+                }
+                StepEnd::WholePartResident => {
+                    steps.cover_all();
+                    self.resident_parts += 1;
+                }
+                StepEnd::Cancelled => steps.withdraw(step),
+                StepEnd::Failed | StepEnd::Unverified => {}
+            }
+        }
+        self.unused += unused;
+        budget.arrived(outcome.file, outcome.range, unused);
+        match outcome.end {
+            StepEnd::Failed => self.skip(Skip::Unreadable, actions),
+            StepEnd::Unverified => self.skip(Skip::Unverified, actions),
+            StepEnd::WholePartResident if !self.skipped.contains(&Skip::Resident) => self.skipped.push(Skip::Resident),
+            _ => {}
+        }
+    }
+
+    /// Pages left the cache.
+    pub fn evicted(&mut self, file: FileId, range: ByteRange) {
+        let Some(part) = self.model.parts.iter().position(|part| part.file == file) else {
+            return;
+        };
+        let Some(Some(steps)) = self.parts.get_mut(part) else {
+            return;
+        };
+        let lost = steps.evicted(range);
+        if lost > 0 {
+            self.unused = self.unused.saturating_sub(lost);
+            self.window.shrink();
+        }
+    }
+
+    /// Time passes. True when the load is over.
+    pub fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) -> bool {
+        if self.stage == Stage::Ended {
+            return false;
+        }
+        let silent = now.since(self.last_access.unwrap_or(self.begun));
+        if self.stage == Stage::Announced && silent < IDLE_END && now.since(self.checked) >= DIRECT_CHECK {
+            self.checked = now;
+            self.ask_direct(actions);
+        }
+        if silent >= FREEZE && self.stage != Stage::Announced && !self.frozen {
+            self.frozen = true;
+            self.close(actions);
+        }
+        silent >= IDLE_END
+    }
+
+    /// When it wants to be told the time.
+    pub fn deadline(&self) -> Option<Moment> {
+        let heard = self.last_access.unwrap_or(self.begun);
+        match self.stage {
+            Stage::Ended => None,
+            Stage::Announced => Some(self.checked.after(DIRECT_CHECK)),
+            _ if self.frozen => Some(heard.after(IDLE_END)),
+            _ => Some(heard.after(FREEZE)),
+        }
+    }
+
+    fn model_bytes(&self) -> ByteCount {
+        ByteCount(self.model.parts.iter().map(|part| part.size).sum())
+    }
+
+    fn tell(&self, what: What, bytes: ByteCount, ceiling_percent: u8, note: String) -> Happening {
+        let (model, program) = (self.model.name.clone(), self.program.clone());
+        Happening {
+            what,
+            model,
+            program,
+            process: self.process,
+            bytes,
+            ceiling_percent,
+            note,
+        }
+    }
+
+    /// What happened; `None` for a load that was only suspected.
+    pub fn receipt(&self, now: Moment, counts: &[FileCounts]) -> Option<Receipt> {
+        (self.strong_at.is_some()).then(|| Receipt::of(self, now, counts))
+    }
+}

@@ -1,0 +1,116 @@
+//! The ceiling for all that was warmed and nobody used yet.
+//!
+//! Counted per step and whoever it was warmed for, since what a load leaves behind still takes room until somebody reads it or the kernel
+//! takes it away.
+
+use std::collections::BTreeMap;
+
+use crate::units::{ByteCount, ByteRange, FileId, STEP};
+
+/// The agent's account.
+#[derive(Debug)]
+pub struct Budget {
+    ceiling: u64,
+    in_flight: u64,
+    unused: u64,
+    /// Bytes warmed and not used, by file and step.
+    steps: BTreeMap<(FileId, u64), u64>,
+}
+
+impl Budget {
+    /// An empty account.
+    pub fn new(ceiling: ByteCount) -> Self {
+        Self {
+            ceiling: ceiling.0,
+            in_flight: 0,
+            unused: 0,
+            steps: BTreeMap::new(),
+        }
+    }
+
+    /// Changes the ceiling; what is held above it drains by itself.
+    pub fn set_ceiling(&mut self, ceiling: ByteCount) {
+        self.ceiling = ceiling.0;
+    }
+
+    /// The ceiling.
+    pub fn ceiling(&self) -> ByteCount {
+        ByteCount(self.ceiling)
+    }
+
+    /// Bytes that count against the ceiling.
+    pub fn held(&self) -> u64 {
+        self.in_flight + self.unused
+    }
+
+    /// Share of the ceiling in use, 0–100.
+    pub fn percent(&self) -> u8 {
+        let percent = self.held().saturating_mul(100).checked_div(self.ceiling).unwrap_or(100);
+        u8::try_from(percent.min(100)).unwrap_or(100)
+    }
+
+    /// Whether `bytes` more fit below the ceiling.
+    pub fn admits(&self, bytes: u64) -> bool {
+        self.held().saturating_add(bytes) <= self.ceiling
+    }
+
+    /// `bytes` were handed to a worker.
+    pub fn submitted(&mut self, bytes: u64) {
+        self.in_flight += bytes;
+    }
+
+    /// A step came back with `unused` bytes brought in that nobody has asked for yet.
+    pub fn arrived(&mut self, file: FileId, range: ByteRange, unused: u64) {
+        self.in_flight = self.in_flight.saturating_sub(range.len());
+        if unused > 0 {
+            let step = self.steps.entry((file, range.start / STEP)).or_default();
+            // Warmed twice, it still takes its room once.
+            let grown = unused.max(*step) - *step;
+            *step += grown;
+            self.unused += grown;
+        }
+    }
+
+    /// Somebody reads `range`.
+    pub fn used(&mut self, file: FileId, range: ByteRange) {
+        if self.unused > 0 {
+            self.release(file, range.steps().start..range.steps().end);
+        }
+    }
+
+    /// Pages left the cache. Returns the bytes that nobody had used.
+    pub fn evicted(&mut self, file: FileId, range: ByteRange) -> u64 {
+        if self.unused == 0 {
+            return 0;
+        }
+        let mut gone = 0;
+        for (&(_, step), bytes) in self
+            .steps
+            .range_mut((file, range.steps().start)..(file, range.steps().end))
+        {
+            let whole = ByteRange::new(step * STEP, STEP);
+            let overlap = range.end.min(whole.end).saturating_sub(range.start.max(whole.start));
+            let lost = overlap.min(*bytes);
+            *bytes -= lost;
+            gone += lost;
+        }
+        self.unused -= gone;
+        gone
+    }
+
+    /// The file is deleted: its pages are gone with it.
+    pub fn forget(&mut self, file: FileId) {
+        self.release(file, 0..u64::MAX);
+    }
+
+    fn release(&mut self, file: FileId, steps: std::ops::Range<u64>) {
+        let inside: Vec<(FileId, u64)> = self
+            .steps
+            .range((file, steps.start)..(file, steps.end))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in inside {
+            self.unused -= self.steps.remove(&key).unwrap_or_default();
+        }
+    }
+}

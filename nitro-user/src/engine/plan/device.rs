@@ -1,0 +1,82 @@
+//! What a device is busy with, and how fast it is.
+
+use std::time::Duration;
+
+use crate::{
+    engine::input::Outcome,
+    units::{Moment, Rate, STEP},
+};
+
+/// Bytes in flight are bounded by what the device does in this time: what is submitted cannot be recalled, and a bystander's read waits behind
+/// it. 512 MiB at once made a bystander wait 2 s at 125 MB/s; 50 ms is a few of the device's own worst latencies.
+const IN_FLIGHT: Duration = Duration::from_millis(50);
+
+/// Two steps at least: one in flight while the other's completion is noticed.
+const LEAST_IN_FLIGHT: u64 = 2 * STEP;
+
+/// Past this, more in flight gained nothing on any device.
+const MOST_IN_FLIGHT: u64 = 64 << 20;
+
+/// In flight while the device's rate is not known: enough to measure it soon.
+const FIRST_IN_FLIGHT: u64 = 4 * STEP;
+
+/// Shortest busy time that makes a sample of the rate.
+const SAMPLE: Duration = Duration::from_millis(50);
+
+/// Weight of a new sample.
+const NEW: f64 = 0.3;
+
+/// One block device, or whatever carries a file system.
+#[derive(Debug, Default)]
+pub struct Device {
+    in_flight: u64,
+    rate: Option<Rate>,
+    busy_since: Moment,
+    busy_bytes: u64,
+}
+
+impl Device {
+    /// Its measured rate while the agent kept it busy.
+    pub fn rate(&self) -> Option<Rate> {
+        self.rate
+    }
+
+    /// Bytes with its workers.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// Whether `bytes` more may be submitted now.
+    pub fn admits(&self, bytes: u64) -> bool {
+        let limit = self.rate.map_or(FIRST_IN_FLIGHT, |rate| {
+            rate.during(IN_FLIGHT).clamp(LEAST_IN_FLIGHT, MOST_IN_FLIGHT)
+        });
+        self.in_flight + bytes <= limit.max(LEAST_IN_FLIGHT)
+    }
+
+    /// `bytes` were handed to a worker.
+    pub fn submitted(&mut self, now: Moment, bytes: u64) {
+        if self.in_flight == 0 {
+            self.busy_since = now;
+            self.busy_bytes = 0;
+        }
+        self.in_flight += bytes;
+    }
+
+    /// A worker is done with a step.
+    pub fn completed(&mut self, outcome: &Outcome) {
+        self.in_flight = self.in_flight.saturating_sub(outcome.range.len());
+        self.busy_bytes += outcome.gained();
+        let busy = outcome.completed.since(self.busy_since);
+        // Steps that were resident take no time of the device and say nothing about it.
+        if busy >= SAMPLE && self.busy_bytes >= 2 * STEP {
+            let sample = Rate::over(self.busy_bytes, busy);
+            self.rate = Some(
+                self.rate
+                    .map_or(sample, |rate| Rate(rate.0 * (1.0 - NEW) + sample.0 * NEW)),
+            );
+            self.busy_since = outcome.completed;
+            self.busy_bytes = 0;
+        }
+    }
+}

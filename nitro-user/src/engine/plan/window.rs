@@ -1,0 +1,95 @@
+//! The window of one load: how many warmed bytes may wait for the reader.
+//!
+//! It opens small and doubles as the reader uses what was warmed, so that a reader who stops, or hops, has cost little; and it shrinks when the
+//! kernel takes warmed pages away unread.
+
+use std::time::Duration;
+
+use crate::units::{Rate, STEP};
+
+/// The window opens with what the device does in this time …
+const OPENING: Duration = Duration::from_millis(500);
+
+/// … but within these bounds, the upper one also where the rate is not known yet.
+const LEAST_OPENING: u64 = 32 << 20;
+const MOST_OPENING: u64 = 256 << 20;
+
+/// Usual time from a runner's command line to its first read; an unconfirmed window holds what the device does in it.
+const LEAD: Duration = Duration::from_secs(2);
+
+/// The window.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Window {
+    size: u64,
+    used: u64,
+}
+
+impl Window {
+    /// Opens after strong evidence.
+    pub fn open(&mut self, rate: Option<Rate>) {
+        let opening = rate.map_or(MOST_OPENING / 2, |rate| {
+            rate.during(OPENING).clamp(LEAST_OPENING, MOST_OPENING)
+        });
+        self.size = self.size.max(opening);
+    }
+
+    /// Opens for a load that was announced and not seen yet.
+    pub fn open_unconfirmed(&mut self, rate: Option<Rate>) {
+        self.size = rate.map_or(MOST_OPENING / 2, |rate| rate.during(LEAD).clamp(STEP, 4 << 30));
+    }
+
+    /// Its size in bytes; 0 while closed.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The reader used `bytes` of what was warmed: after half a window of them, it doubles.
+    pub fn consumed(&mut self, bytes: u64) {
+        self.used += bytes;
+        if self.size > 0 && self.used >= self.size / 2 {
+            self.size = self.size.saturating_mul(2);
+            self.used = 0;
+        }
+    }
+
+    /// Warmed pages were taken away unread: there is less room than we thought.
+    pub fn shrink(&mut self) {
+        self.size = (self.size / 2).max(2 * STEP);
+        self.used = 0;
+    }
+
+    /// Nothing more.
+    pub fn close(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_doubles_after_half_of_it_was_used() {
+        let mut window = Window::default();
+        window.open(None);
+        let opened = window.size();
+        window.consumed(opened / 2 - 1);
+        assert_eq!(window.size(), opened);
+        window.consumed(1);
+        assert_eq!(window.size(), 2 * opened);
+    }
+
+    #[test]
+    fn a_closed_window_stays_closed() {
+        let mut window = Window::default();
+        window.consumed(1 << 40);
+        assert_eq!(window.size(), 0);
+    }
+
+    #[test]
+    fn a_slow_device_opens_a_small_window() {
+        let mut window = Window::default();
+        window.open(Some(Rate(1e6)));
+        assert_eq!(window.size(), LEAST_OPENING);
+    }
+}

@@ -1,0 +1,136 @@
+//! The page cache of one file: bring in, look, wait.
+
+use std::{
+    fs::File,
+    io,
+    num::NonZeroUsize,
+    os::fd::{AsFd, AsRawFd},
+    os::unix::fs::FileExt,
+};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::page_size;
+use crate::units::ByteRange;
+
+/// `struct cachestat` of `linux/mman.h`, in pages.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct CacheStat {
+    cached: u64,
+    dirty: u64,
+    writeback: u64,
+    evicted: u64,
+    recently_evicted: u64,
+}
+
+/// Number of `cachestat` (6.5), the same on every architecture.
+const SYS_CACHESTAT: libc::c_long = 451;
+
+/// Submits reads for `range` and returns; blocks while the device's queue is full.
+///
+/// The kernel clips a call to max(`max_sectors_kb`, `read_ahead_kb`): call it in steps no larger than that.
+///
+/// # Errors
+/// `EINVAL` where the file system has no readahead (FUSE with direct I/O, some pseudo file systems).
+pub fn readahead(file: &File, range: ByteRange) -> io::Result<()> {
+    let start = i64::try_from(range.start).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let length = usize::try_from(range.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: takes a descriptor and numbers; touches no memory of ours.
+    let done = unsafe { libc::readahead(file.as_raw_fd(), start, length) };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Turns the kernel's own readahead off for this descriptor, so that the one-byte reads of [`wait`] bring in no more than they ask for.
+///
+/// # Errors
+/// As `posix_fadvise`.
+pub fn advise_random(file: &File) -> io::Result<()> {
+    nix::fcntl::posix_fadvise(file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_RANDOM).map_err(io::Error::from)
+}
+
+/// Bytes of `range` present in the cache, pages still being read included; at most `range.len()` rounded up to pages.
+///
+/// # Errors
+/// `ENOSYS` before 6.5.
+pub fn present(file: &File, range: ByteRange) -> io::Result<u64> {
+    let asked = [range.start, range.len()];
+    let mut found = CacheStat::default();
+    // SAFETY: both pointers are to live values of the layout the kernel expects: two u64, five u64.
+    let done = unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), asked.as_ptr(), &raw mut found, 0u32) };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(found.cached * page_size())
+    }
+}
+
+/// Bytes of `range` that are up to date in the cache: `mincore` over a mapping that exists for the moment of the question.
+///
+/// # Errors
+/// As `mmap` and `mincore`.
+pub fn resident(file: &File, range: ByteRange) -> io::Result<u64> {
+    let page = page_size();
+    let start = range.start / page * page;
+    let length = range.end.saturating_sub(start);
+    let Some(size) = usize::try_from(length).ok().and_then(NonZeroUsize::new) else {
+        return Ok(0);
+    };
+    let offset = i64::try_from(start).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut pages = vec![0u8; size.get().div_ceil(page as usize)];
+    // SAFETY: a fresh mapping at an address of the kernel's choice; nothing reads through it, so that a truncated file cannot raise SIGBUS.
+    let mapping = unsafe {
+        mmap(
+            None,
+            size,
+            ProtFlags::PROT_READ,
+            MapFlags::MAP_SHARED,
+            file.as_fd(),
+            offset,
+        )?
+    };
+    // SAFETY: the mapping is live and `pages` has a byte for each of its pages.
+    let done = unsafe { libc::mincore(mapping.as_ptr(), size.get(), pages.as_mut_ptr()) };
+    let error = io::Error::last_os_error();
+    // SAFETY: the mapping made above, of that size, not used afterwards.
+    unsafe { munmap(mapping, size.get())? };
+    if done < 0 {
+        return Err(error);
+    }
+    let count = pages.iter().filter(|page| **page & 1 != 0).count() as u64;
+    Ok((count * page).min(length))
+}
+
+/// Waits until the page that holds byte `at` is up to date, by reading that byte; brings that page in if it is not on its way.
+///
+/// # Errors
+/// The device's error; `UnexpectedEof` past the end of the file.
+pub fn wait(file: &File, at: u64) -> io::Result<()> {
+    file.read_exact_at(&mut [0u8; 1], at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_was_just_written_is_present_and_resident() {
+        let mut file = tempfile::NamedTempFile::new_in(".").unwrap();
+        file.write_all(&vec![7; 3 << 20]).unwrap();
+        let whole = ByteRange::new(0, 3 << 20);
+        assert_eq!(resident(file.as_file(), whole).unwrap(), 3 << 20);
+        match present(file.as_file(), whole) {
+            Ok(bytes) => assert_eq!(bytes, 3 << 20),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOSYS)),
+        }
+        assert_eq!(resident(file.as_file(), ByteRange::default()).unwrap(), 0);
+        wait(file.as_file(), 100).unwrap();
+        assert!(wait(file.as_file(), 4 << 20).is_err());
+    }
+}

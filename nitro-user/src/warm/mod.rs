@@ -1,0 +1,21 @@
+//! Brings pages into the page cache and proves that they are there.
+//!
+//! Inputs: steps, in order, from the engine. Outputs: one outcome per step. It does not choose what to warm. All of it blocks, on threads of
+//! its own: one per load, so that a hung file system stalls only its own.
+
+mod read;
+mod readahead;
+mod stream;
+pub mod workers;
+
+use std::{fs::File, io};
+
+use crate::units::ByteRange;
+
+/// A way to bring a range into the page cache.
+trait Warmer {
+    /// Starts bringing `range` in; may return before it is there.
+    fn submit(&mut self, file: &File, range: ByteRange) -> io::Result<()>;
+    /// Waits until what was submitted for `range` is there, or will not come.
+    fn wait(&mut self, file: &File, range: ByteRange) -> io::Result<()>;
+}

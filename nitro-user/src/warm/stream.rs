@@ -1,0 +1,264 @@
+//! One ordered stream of steps for one load, on a thread of its own.
+//!
+//! It submits what it is given and waits for the oldest step when nothing new is queued; the engine bounds the bytes in flight. Descriptors are
+//! opened on first use and closed when the stream ends.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, TryRecvError},
+    },
+};
+
+use tokio::sync::mpsc::Sender;
+
+use super::{Warmer, read::Read, readahead::Readahead};
+use crate::{
+    catalog::model::{Model, Part},
+    engine::{
+        action::LoadId,
+        input::{Outcome, StepEnd},
+    },
+    sys::{block, clock, open, page_cache, page_size},
+    units::{ByteRange, STEP},
+};
+
+/// One step to do.
+pub struct Command {
+    /// The model that holds the part.
+    pub model: Arc<Model>,
+    /// Index of the part.
+    pub part: usize,
+    /// Its bytes.
+    pub range: ByteRange,
+    /// Look first whether the whole part is resident.
+    pub survey: bool,
+    /// The stream's epoch when it was queued: a cancelled one is older than the stream's.
+    pub epoch: u64,
+}
+
+/// An opened part.
+struct Opened {
+    file: File,
+    warmer: Box<dyn Warmer>,
+    plain_reads: bool,
+}
+
+/// A step that was submitted and not waited for.
+struct Pending {
+    part: usize,
+    outcome: Outcome,
+}
+
+/// The thread's state.
+pub struct Stream {
+    /// For which load.
+    pub load: LoadId,
+    /// Steps, in order.
+    pub commands: Receiver<Command>,
+    /// Raised to cancel what is queued.
+    pub epoch: Arc<AtomicU64>,
+    /// Where outcomes go.
+    pub outcomes: Sender<Outcome>,
+}
+
+impl Stream {
+    /// Runs until the other end of `commands` is dropped; every command gets its outcome.
+    pub fn run(self) {
+        let mut opened: HashMap<usize, Opened> = HashMap::new();
+        let mut pending: VecDeque<Pending> = VecDeque::new();
+        loop {
+            let next = if pending.is_empty() {
+                self.commands.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                self.commands.try_recv()
+            };
+            match next {
+                Ok(command) => {
+                    if let Some(step) = self.start(&command, &mut opened) {
+                        pending.push_back(step);
+                    }
+                }
+                Err(end) => {
+                    if let Some(step) = pending.pop_front() {
+                        self.finish(step, &mut opened);
+                    } else if end == TryRecvError::Disconnected {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Submits a step; `None` when its outcome is known at once.
+    fn start(&self, command: &Command, opened: &mut HashMap<usize, Opened>) -> Option<Pending> {
+        let part = command.model.parts.get(command.part)?;
+        let now = clock::now();
+        let mut outcome = Outcome {
+            load: self.load,
+            part: command.part,
+            file: part.file,
+            device: part.file.device,
+            range: command.range,
+            end: StepEnd::Cancelled,
+            before: 0,
+            after: 0,
+            submitted: now,
+            completed: now,
+        };
+        if command.epoch < self.epoch.load(Ordering::Acquire) {
+            self.send(outcome);
+            return None;
+        }
+        let started = self.open(command.part, part, opened).and_then(|opened| {
+            outcome.before = present(&opened.file, command.range)?;
+            if command.survey
+                && outcome.before >= command.range.len()
+                && present(&opened.file, ByteRange::new(0, part.size))? >= part.size
+            {
+                outcome.end = StepEnd::WholePartResident;
+                outcome.after = outcome.before;
+                return Ok(false);
+            }
+            if outcome.before >= command.range.len() {
+                outcome.end = StepEnd::Done;
+                outcome.after = outcome.before;
+                return Ok(false);
+            }
+            outcome.submitted = clock::now();
+            opened.warmer.submit(&opened.file, command.range)?;
+            Ok(true)
+        });
+        match started {
+            Ok(true) => Some(Pending {
+                part: command.part,
+                outcome,
+            }),
+            Ok(false) => {
+                self.send(outcome);
+                None
+            }
+            Err(error) => {
+                self.fail(outcome, &error);
+                None
+            }
+        }
+    }
+
+    /// Waits for a step, verifies it, and reports.
+    fn finish(&self, step: Pending, opened: &mut HashMap<usize, Opened>) {
+        let mut outcome = step.outcome;
+        let Some(opened) = opened.get_mut(&step.part) else {
+            return self.send(outcome);
+        };
+        match settle(opened, outcome.range) {
+            Ok(after) => {
+                outcome.after = after.max(outcome.before.min(outcome.range.len()));
+                outcome.completed = clock::now();
+                outcome.end = if after == 0 { StepEnd::Unverified } else { StepEnd::Done };
+                self.send(outcome);
+            }
+            Err(error) => self.fail(outcome, &error),
+        }
+    }
+
+    fn open<'a>(
+        &self,
+        index: usize,
+        part: &Part,
+        opened: &'a mut HashMap<usize, Opened>,
+    ) -> io::Result<&'a mut Opened> {
+        use std::collections::hash_map::Entry;
+        match opened.entry(index) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let file = open::open_beneath(&part.place.root, &part.place.below)?;
+                let status = file.metadata()?;
+                // Inode numbers are reused and names replaced: what we open must be what was asked for.
+                if status.ino() != part.file.inode || status.size() != part.size {
+                    return Err(io::Error::new(
+                        io::ErrorKind::NotFound,
+                        "another file has this name now",
+                    ));
+                }
+                // The one-byte reads that wait for a step must not start the kernel's readahead. Where the advice is refused, they may.
+                let _ = page_cache::advise_random(&file);
+                let chunk = block::readahead_limit(part.file.device).clamp(page_size(), STEP);
+                Ok(entry.insert(Opened {
+                    file,
+                    warmer: Box::new(Readahead { chunk }),
+                    plain_reads: false,
+                }))
+            }
+        }
+    }
+
+    fn fail(&self, mut outcome: Outcome, error: &io::Error) {
+        tracing::debug!(file = ?outcome.file, range = ?outcome.range, %error, "a step was not warmed");
+        outcome.end = StepEnd::Failed;
+        outcome.completed = clock::now();
+        self.send(outcome);
+    }
+
+    /// Overflow policy: the thread waits; the engine, which bounds the steps in flight, is what it waits for.
+    fn send(&self, outcome: Outcome) {
+        // The receiver is gone only when the agent ends.
+        let _ = self.outcomes.blocking_send(outcome);
+    }
+}
+
+/// Bytes of `range` that are in the cache or on their way, at most its length.
+fn present(file: &File, range: ByteRange) -> io::Result<u64> {
+    let found = match page_cache::present(file, range) {
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOSYS | libc::EPERM | libc::EOPNOTSUPP)
+            ) =>
+        {
+            page_cache::resident(file, range)
+        }
+        other => other,
+    }?;
+    Ok(found.min(range.len()))
+}
+
+/// Waits until a submitted step is resident; changes to plain reads where readahead brought in nothing but what the waiting itself read.
+fn settle(opened: &mut Opened, range: ByteRange) -> io::Result<u64> {
+    opened.warmer.wait(&opened.file, range)?;
+    let mut after = page_cache::resident(&opened.file, range)?;
+    if after < range.len() {
+        // Chunks complete in any order where a device has several queues: what is still on its way is waited for once more, page by page
+        // of the gaps being too fine. What reclaim took meanwhile stays away.
+        let touched_by_waiting = 4 * page_size();
+        if after <= touched_by_waiting && !opened.plain_reads {
+            opened.plain_reads = true;
+            opened.warmer = Box::new(Read::default());
+            opened.warmer.submit(&opened.file, range)?;
+        } else {
+            wait_for_gaps(&opened.file, range)?;
+        }
+        after = page_cache::resident(&opened.file, range)?;
+    }
+    Ok(after)
+}
+
+/// Waits for pages that are present and not yet up to date, at a grain of 64 KiB.
+fn wait_for_gaps(file: &File, range: ByteRange) -> io::Result<()> {
+    const GRAIN: usize = 64 << 10;
+    for start in (range.start..range.end).step_by(GRAIN) {
+        let piece = ByteRange {
+            start,
+            end: (start + GRAIN as u64).min(range.end),
+        };
+        if page_cache::resident(file, piece)? < piece.len() && present(file, piece)? == piece.len() {
+            page_cache::wait(file, piece.end - 1)?;
+        }
+    }
+    Ok(())
+}
