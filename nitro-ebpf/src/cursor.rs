@@ -70,16 +70,20 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, generation: u32, hook: Hook
         cursor.fresh_start = 0;
         cursor.fresh_end = 0;
 
-        let in_order = start >= cursor.start && start <= cursor.next + GAP_BYTES;
-        if in_order && cursor.in_order < 255 {
-            cursor.in_order += 1;
+        // A fault is followed by the fault-around of its page, which begins before it: the same access seen again, not a step back.
+        let around = matches!(hook, Hook::MapPages) && start <= cursor.start && cursor.start < end;
+        if !around {
+            let in_order = start >= cursor.start && start <= cursor.next + GAP_BYTES;
+            if in_order && cursor.in_order < 255 {
+                cursor.in_order += 1;
+            }
+            if !in_order {
+                cursor.in_order = 0;
+                bits |= flags::JUMP;
+            }
+            cursor.start = start;
+            cursor.next = end;
         }
-        if !in_order {
-            cursor.in_order = 0;
-            bits |= flags::JUMP;
-        }
-        cursor.start = start;
-        cursor.next = end;
 
         let step = start / STEP_BYTES;
         report = step != cursor.step;
