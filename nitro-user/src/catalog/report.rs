@@ -97,8 +97,9 @@ impl Catalog {
             } else {
                 continue;
             };
-            // All shards of a series are one model.
-            if series.insert((self.table.parent(node), split::series_of(name).to_owned())) {
+            // All parts of a series are one model. Only parts are remembered: names alone are different anyway.
+            let part = split::parse(name).is_some();
+            if !part || series.insert((self.table.parent(node), split::series_of(name).to_owned())) {
                 count(kind);
             }
         }
