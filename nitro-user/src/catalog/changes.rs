@@ -173,8 +173,9 @@ impl Catalog {
     /// Ends a batch: the net change, with what was noticed in passing.
     pub(super) fn settle(&mut self, mut delta: Delta, means: Means<'_>) -> NetChange {
         self.remove_watches(means, &mut delta);
+        let touched = delta.files();
         let mut net = delta.settle(&self.table);
-        for file in self.descriptions.forget(&delta.dirs) {
+        for file in self.descriptions.forget(&delta.dirs, &touched) {
             let told = net.changed.contains(&file) || net.watched.iter().any(|(other, _)| *other == file);
             if !told && self.table.file(file).is_some() {
                 net.changed.push(file);

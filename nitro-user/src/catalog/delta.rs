@@ -64,6 +64,11 @@ impl Delta {
         }
     }
 
+    /// The files that were touched so far.
+    pub fn files(&self) -> HashSet<FileId> {
+        self.before.keys().copied().collect()
+    }
+
     /// The net effect, given the table as it is now.
     pub fn settle(&mut self, table: &Table) -> NetChange {
         let mut net = NetChange::default();

@@ -28,8 +28,8 @@ use crate::{sys::open::open_beneath, units::FileId};
 const MOST_OPENED: usize = 20_000;
 /// Bytes read for one answer.
 const MOST_READ: u64 = 256 << 20;
-/// Models remembered; with more, all are forgotten and asked again.
-const MOST_REMEMBERED: usize = 4096;
+/// Files of all remembered models together; with more, all are forgotten and asked again.
+const MOST_REMEMBERED: usize = 1 << 18;
 /// Refusals noted for one answer.
 const MOST_REFUSALS: usize = 16;
 
@@ -37,7 +37,8 @@ const MOST_REFUSALS: usize = 16;
 #[derive(Debug)]
 struct Remembered {
     model: Arc<Model>,
-    depends: HashSet<DirNumber>,
+    dirs: HashSet<DirNumber>,
+    files: HashSet<FileId>,
 }
 
 /// The answers given.
@@ -59,8 +60,8 @@ impl Descriptions {
         })
     }
 
-    fn remember(&mut self, model: &Arc<Model>, depends: HashSet<DirNumber>) {
-        if self.models.len() >= MOST_REMEMBERED {
+    fn remember(&mut self, model: &Arc<Model>, dirs: HashSet<DirNumber>, files: HashSet<FileId>) {
+        if self.by_file.len() + model.parts.len() > MOST_REMEMBERED {
             *self = Self {
                 next: self.next,
                 ..Self::default()
@@ -78,17 +79,19 @@ impl Descriptions {
             self.next,
             Remembered {
                 model: model.clone(),
-                depends,
+                dirs,
+                files,
             },
         );
     }
 
-    /// Forgets what was read from `dirs`; returns the files whose description may be another one now.
-    pub fn forget(&mut self, dirs: &HashSet<DirNumber>) -> Vec<FileId> {
-        if dirs.is_empty() || self.models.is_empty() {
+    /// Forgets what rests on the listings of `dirs` or on `touched` files; returns the files whose description may be
+    /// another one now.
+    pub fn forget(&mut self, dirs: &HashSet<DirNumber>, touched: &HashSet<FileId>) -> Vec<FileId> {
+        if dirs.is_empty() && touched.is_empty() || self.models.is_empty() {
             return Vec::new();
         }
-        let stale = |remembered: &Remembered| !remembered.depends.is_disjoint(dirs);
+        let stale = |known: &Remembered| !known.dirs.is_disjoint(dirs) || !known.files.is_disjoint(touched);
         let mut files = Vec::new();
         self.models.retain(|_, remembered| {
             let stale = stale(remembered);
@@ -115,20 +118,25 @@ impl Catalog {
         let view = CatalogView {
             table: &self.table,
             anchors: &self.anchors,
-            depends: RefCell::default(),
+            dirs: RefCell::default(),
+            files: RefCell::default(),
             refusals: RefCell::default(),
             opened: Cell::new(0),
             read: Cell::new(0),
         };
         let (model, position) = view.model_of(node)?;
-        let (depends, refusals) = (view.depends.into_inner(), view.refusals.into_inner());
+        let (dirs, files, refusals) = (
+            view.dirs.into_inner(),
+            view.files.into_inner(),
+            view.refusals.into_inner(),
+        );
         for refusal in refusals {
             let path = refusal.path.to_string_lossy().into_owned();
             self.warnings
                 .once(&path, || format!("{path:?} refused: {}", refusal.reason));
         }
         let model = Arc::new(model);
-        self.descriptions.remember(&model, depends);
+        self.descriptions.remember(&model, dirs, files);
         Some(Description { file, model, position })
     }
 
@@ -153,7 +161,8 @@ impl Catalog {
 struct CatalogView<'a> {
     table: &'a Table,
     anchors: &'a [Anchor],
-    depends: RefCell<HashSet<DirNumber>>,
+    dirs: RefCell<HashSet<DirNumber>>,
+    files: RefCell<HashSet<FileId>>,
     refusals: RefCell<Vec<Refusal>>,
     opened: Cell<usize>,
     read: Cell<u64>,
@@ -198,7 +207,8 @@ impl CatalogView<'_> {
         let node = self.table.file(file)?;
         let root = self.table.dir(self.table.parent(node))?.root;
         let root = self.anchors.get(root as usize)?.root.path.clone();
-        self.depends.borrow_mut().insert(self.table.parent(node));
+        self.dirs.borrow_mut().insert(self.table.parent(node));
+        self.files.borrow_mut().insert(file);
         Some(Part {
             file,
             size,
@@ -225,13 +235,20 @@ impl CatalogView<'_> {
     /// What `path` names; the directories that the answer rests on are noted.
     fn find(&self, path: &Path) -> Target {
         let target = resolve(self.table, self.anchors, None, path.as_os_str().as_bytes());
-        let mut depends = self.depends.borrow_mut();
+        let mut dirs = self.dirs.borrow_mut();
         match &target {
-            Target::File(node) => depends.insert(self.table.parent(*node)),
-            Target::Directory(dir) => depends.insert(*dir),
-            Target::Nothing { last } => last.is_some_and(|last| depends.insert(last)),
-            Target::Outside(_) => false,
-        };
+            Target::File(node) => {
+                dirs.insert(self.table.parent(*node));
+                self.files
+                    .borrow_mut()
+                    .extend(self.table.as_file(*node).map(|(file, _)| file));
+            }
+            Target::Directory(dir) => {
+                dirs.insert(*dir);
+            }
+            Target::Nothing { last } => dirs.extend(*last),
+            Target::Outside(_) => {}
+        }
         target
     }
 }

@@ -53,14 +53,15 @@ enum At {
 
 /// What `path`, seen from directory `from` (or from `/`), names.
 pub(super) fn resolve(table: &Table, anchors: &[Anchor], from: Option<DirNumber>, path: &[u8]) -> Target {
-    let mut at = from.map_or_else(|| At::Outside(PathBuf::from("/")), At::Inside);
+    let top = || enter(anchors, PathBuf::from("/"));
+    let mut at = from.map_or_else(top, At::Inside);
     // Components yet to go, the next one last.
     let mut ahead: Vec<Vec<u8>> = Vec::new();
     if !push(&mut ahead, path) {
         return Target::Nothing { last: from };
     }
     if path.first() == Some(&b'/') {
-        at = At::Outside(PathBuf::from("/"));
+        at = top();
     }
     let (mut hops, mut steps) = (0, 0);
     while let Some(name) = ahead.pop() {
@@ -83,7 +84,7 @@ pub(super) fn resolve(table: &Table, anchors: &[Anchor], from: Option<DirNumber>
                         return Target::Nothing { last: Some(dir) };
                     }
                     if text.first() == Some(&b'/') {
-                        At::Outside(PathBuf::from("/"))
+                        top()
                     } else {
                         At::Inside(dir)
                     }

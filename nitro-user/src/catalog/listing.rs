@@ -176,6 +176,15 @@ pub(super) fn list(job: &Job, devices: &Devices, inotify: Option<&Inotify>, sink
     sink(end);
 }
 
+/// `st_dev` and inode of the directory of `job`.
+///
+/// # Errors
+///
+/// It cannot be opened.
+pub(super) fn identity(job: &Job) -> io::Result<(u32, u64)> {
+    open(job).map(|(_, status)| (status.st_dev, status.inode))
+}
+
 fn open(job: &Job) -> io::Result<(OwnedFd, Status)> {
     let opened = open_directory_beneath(&job.root, &job.below)?;
     let status = status_of(&opened)?;

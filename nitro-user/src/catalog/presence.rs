@@ -19,6 +19,7 @@ use super::{
     delta::Delta,
     identity::MOUNTINFO,
     links::{Anchor, resolve_plain},
+    listing,
     scan::{Means, Reach},
     table::DirNumber,
 };
@@ -172,8 +173,14 @@ impl Catalog {
             }
             let anchor = &self.anchors[number];
             match anchor.dir {
-                // Listing it again tells whether it is another directory by now.
-                Some(dir) => fresh.push(dir),
+                // Another directory, or another file system, may stand there by now; listing it finds out which.
+                Some(dir) => {
+                    let now = self.job(dir).and_then(|job| listing::identity(&job).ok());
+                    if now != self.table.dir(dir).and_then(|dir| dir.identity) {
+                        fresh.push(dir);
+                        changed = true;
+                    }
+                }
                 None if anchor.root.present
                     && resolve_plain(&self.table, &self.anchors, &anchor.root.path).is_none() =>
                 {

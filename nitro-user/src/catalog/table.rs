@@ -7,6 +7,8 @@
 //! It knows nothing of system calls or layouts, and resolves no links (see `links`).
 
 mod edit;
+#[cfg(test)]
+mod random;
 
 use std::{
     collections::HashMap,
@@ -25,7 +27,7 @@ use crate::units::FileId;
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Most names that are kept; a tree with more is a mistake or an attack, and is watched in part.
-pub(super) const MOST_NAMES: usize = 8_000_000;
+pub(super) const MOST_NAMES: usize = 4_000_000;
 
 /// Number of a node (a name in a directory).
 pub(super) type NodeNumber = u32;
@@ -107,7 +109,8 @@ pub(super) struct Table {
     by_matched_name: HashTable<NodeNumber>,
     aliases: HashMap<FileId, Vec<NodeNumber>>,
     hasher: RandomState,
-    bytes: u64,
+    /// Sparse files can claim 2^63 bytes each.
+    bytes: u128,
 }
 
 impl Table {
@@ -123,9 +126,9 @@ impl Table {
     pub fn dir_count(&self) -> usize {
         self.dirs.len() - self.free_dirs.len()
     }
-    /// Bytes of all distinct files.
+    /// Bytes of all distinct files; at most what 64 bits hold.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        u64::try_from(self.bytes).unwrap_or(u64::MAX)
     }
     /// The directory `dir`, if it still is one.
     pub fn dir(&self, dir: DirNumber) -> Option<&Dir> {

@@ -6,7 +6,7 @@
 //! It understands versions 2 and 3, little-endian; of others the header's size stays unknown.
 
 use std::{
-    io::{self, BufReader, Read},
+    io::{BufRead, BufReader, Read},
     path::Path,
 };
 
@@ -132,7 +132,7 @@ struct Walk<R> {
     limit: u64,
 }
 
-impl<R: Read> Walk<R> {
+impl<R: BufRead> Walk<R> {
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
         let mut bytes = [0; N];
         self.advance(N as u64)?;
@@ -157,10 +157,17 @@ impl<R: Read> Walk<R> {
     }
     fn skip(&mut self, count: u64) -> Result<(), Unreadable> {
         self.advance(count)?;
-        match io::copy(&mut self.head.by_ref().take(count), &mut io::sink()) {
-            Ok(skipped) if skipped == count => Ok(()),
-            _ => Err(Unreadable::Refused("it ends early")),
+        let mut left = count;
+        while left > 0 {
+            let there = self.head.fill_buf().map_or(0, <[u8]>::len) as u64;
+            if there == 0 {
+                return Err(Unreadable::Refused("it ends early"));
+            }
+            let skipped = there.min(left);
+            self.head.consume(skipped as usize);
+            left -= skipped;
         }
+        Ok(())
     }
     fn string(&mut self) -> Result<(), Unreadable> {
         let length = self.u64()?;
@@ -209,5 +216,114 @@ fn fixed_size(kind: u32) -> Result<u64, Unreadable> {
         4..=6 => Ok(4),
         10..=12 => Ok(8),
         _ => Err(Unreadable::Refused("it has a value of an unknown type")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::catalog::layout::{MemoryView, trial::valid_gguf};
+
+    #[test]
+    fn the_tensors_begin_after_the_header_at_the_next_multiple_of_the_alignment() {
+        let bytes = valid_gguf();
+        assert_eq!(
+            header_bytes(bytes.as_slice(), 1 << 30),
+            Ok((bytes.len() as u64).next_multiple_of(64))
+        );
+        // A vocabulary file has no tensors, and no padding.
+        assert_eq!(
+            header_bytes(bytes.as_slice(), bytes.len() as u64),
+            Ok(bytes.len() as u64)
+        );
+    }
+
+    #[test]
+    fn other_formats_and_versions_are_not_gguf() {
+        for bytes in [
+            b"".as_slice(),
+            b"GGU",
+            b"GGML\x03\0\0\0",
+            b"GGUF\x01\0\0\0",
+            b"GGUF\0\0\0\x03",
+            &[0; 100],
+        ] {
+            assert_eq!(header_bytes(bytes, 1 << 30), Err(Unreadable::NotGguf), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn absurd_claims_are_refused_at_once() {
+        let start = |tensors: u64, pairs: u64| {
+            [
+                b"GGUF".as_slice(),
+                &3u32.to_le_bytes(),
+                &tensors.to_le_bytes(),
+                &pairs.to_le_bytes(),
+            ]
+            .concat()
+        };
+        let refused = |bytes: &[u8]| {
+            // Zeros for ever: whatever is claimed would be there.
+            matches!(
+                header_bytes(bytes.chain(io::repeat(0)), u64::MAX),
+                Err(Unreadable::Refused(_))
+            )
+        };
+        assert!(refused(&start(u64::MAX, 1)));
+        assert!(refused(&start(1, u64::MAX)));
+        // A key of 10 GB.
+        assert!(refused(&[start(1, 1), (10u64 << 30).to_le_bytes().to_vec()].concat()));
+        let array = |kind: u32, count: u64| {
+            let value = [9u32.to_le_bytes(), kind.to_le_bytes()].concat();
+            [start(1, 1), vec![0; 8], value, count.to_le_bytes().to_vec()].concat()
+        };
+        // 2^61 numbers of eight bytes; and 2^60 empty strings, which end at the bound on bytes.
+        assert!(refused(&array(10, 1 << 61)));
+        assert!(refused(&array(8, 1 << 60)));
+        // Arrays in arrays.
+        let nest = [9u32.to_le_bytes().as_slice(), &1u64.to_le_bytes()]
+            .concat()
+            .repeat(100_000);
+        assert!(refused(
+            &[
+                start(1, 1),
+                0u64.to_le_bytes().to_vec(),
+                9u32.to_le_bytes().to_vec(),
+                nest
+            ]
+            .concat()
+        ));
+    }
+
+    #[test]
+    fn splits_are_in_order_and_missing_ones_left_out() {
+        let mut view = MemoryView::default();
+        for part in [3, 1, 4] {
+            view.add_file(format!("/m/big-0000{part}-of-00004.gguf"), 1 << 30, valid_gguf());
+        }
+        view.add_file("/m/big-00001-of-00005.gguf", 1 << 30, []);
+        let group = Gguf.group_of(&view, Path::new("/m/big-00003-of-00004.gguf")).unwrap();
+        let names: Vec<_> = group
+            .members
+            .iter()
+            .map(|member| printable(&member.seen.path))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "big-00001-of-00004.gguf",
+                "big-00003-of-00004.gguf",
+                "big-00004-of-00004.gguf"
+            ]
+        );
+        assert_eq!(group.name, "big");
+        // Headers from the file that was asked about onwards.
+        assert_eq!(
+            group.members.iter().map(|member| member.header > 0).collect::<Vec<_>>(),
+            [false, true, true]
+        );
     }
 }

@@ -114,3 +114,81 @@ fn name_below(view: &dyn View, directory: &Path, file: FileId, depth: usize, bud
             .find_map(|below| name_below(view, below, file, deeper, budget))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::layout::MemoryView;
+
+    const REPOSITORY: &str = "/hub/models--org--name--with--dashes";
+
+    fn repository() -> MemoryView {
+        let mut view = MemoryView::default();
+        for blob in ["one", "two", "lone"] {
+            view.add_file(format!("{REPOSITORY}/blobs/{blob}"), 1 << 30, []);
+        }
+        view.add_link(
+            format!("{REPOSITORY}/snapshots/new/model-00001-of-00002.safetensors"),
+            "../../blobs/two",
+        );
+        view.add_link(
+            format!("{REPOSITORY}/snapshots/new/model-00002-of-00002.safetensors"),
+            "../../blobs/one",
+        );
+        view.add_link(
+            format!("{REPOSITORY}/snapshots/a-old/model-00001-of-00002.safetensors"),
+            "../../blobs/one",
+        );
+        view.add_link(
+            format!("{REPOSITORY}/snapshots/new/vae/weights.xyz"),
+            "../../../blobs/lone",
+        );
+        view
+    }
+
+    fn blobs(view: &MemoryView, asked: &str) -> Vec<PathBuf> {
+        let group = HuggingFace.group_of(view, &Path::new(REPOSITORY).join(asked)).unwrap();
+        assert_eq!(group.name, "org/name--with--dashes");
+        group.members.into_iter().map(|member| member.seen.path).collect()
+    }
+
+    #[test]
+    fn the_revision_in_refs_main_gives_the_order() {
+        let mut view = repository();
+        let blob = |name: &str| Path::new(REPOSITORY).join("blobs").join(name);
+        // Without a reference the first revision by name that has the file.
+        assert_eq!(blobs(&view, "blobs/one"), [blob("one")]);
+        view.add_file(format!("{REPOSITORY}/refs/main"), 0, "new\n");
+        assert_eq!(blobs(&view, "blobs/one"), [blob("two"), blob("one")]);
+        assert_eq!(
+            blobs(&view, "snapshots/new/model-00002-of-00002.safetensors"),
+            [blob("two"), blob("one")]
+        );
+    }
+
+    #[test]
+    fn a_file_that_no_other_layout_knows_is_a_model_by_itself() {
+        assert_eq!(
+            blobs(&repository(), "blobs/lone"),
+            [Path::new(REPOSITORY).join("blobs/lone")]
+        );
+    }
+
+    #[test]
+    fn a_reference_that_climbs_is_refused() {
+        let mut view = repository();
+        view.add_file(format!("{REPOSITORY}/refs/main"), 0, "../../../etc");
+        assert_eq!(blobs(&view, "blobs/two").len(), 2);
+        assert_eq!(view.refusals().len(), 1);
+    }
+
+    #[test]
+    fn only_blobs_and_snapshots_of_a_repository_are_meant() {
+        let mut view = repository();
+        view.add_file("/hub/other/blobs/one", 1 << 30, [])
+            .add_file(format!("{REPOSITORY}/notes/x"), 1 << 30, []);
+        for path in ["/hub/other/blobs/one".into(), format!("{REPOSITORY}/notes/x")] {
+            assert!(HuggingFace.group_of(&view, Path::new(&path)).is_none(), "{path}");
+        }
+    }
+}

@@ -7,12 +7,16 @@
 //! They open nothing, and keep nothing.
 
 pub mod gguf;
+#[cfg(test)]
+mod hostile;
 pub mod hugging_face;
 pub mod numbered;
 pub mod ollama;
 pub mod safetensors;
 pub mod siblings;
 pub mod split;
+#[cfg(any(test, feature = "trial"))]
+pub mod trial;
 pub mod view;
 
 use std::path::{Path, PathBuf};

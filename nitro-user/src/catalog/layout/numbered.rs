@@ -157,3 +157,99 @@ pub fn natural_key(name: &OsStr) -> Vec<(u64, OsString)> {
     }
     key
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::layout::MemoryView;
+
+    fn grouped(names: &[&str], asked: &str) -> Option<Vec<String>> {
+        let mut view = MemoryView::default();
+        for name in names {
+            view.add_file(format!("/d/{name}"), 2 << 20, []);
+        }
+        let group = Numbered.group_of(&view, &Path::new("/d").join(asked))?;
+        Some(
+            group
+                .members
+                .iter()
+                .map(|member| super::super::printable(&member.seen.path))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn numbers_count_by_value_and_gaps_are_allowed() {
+        let names = ["f10.png", "f9.png", "f1.png", "f200.png", "g2.png", "f3.jpg", "f.png"];
+        assert_eq!(
+            grouped(&names, "f9.png").unwrap(),
+            ["f1.png", "f9.png", "f10.png", "f200.png"]
+        );
+    }
+
+    #[test]
+    fn two_versions_are_not_a_series() {
+        assert_eq!(grouped(&["model-v1.bin", "model-v2.bin"], "model-v1.bin"), None);
+        assert!(grouped(&["part-001.bin", "part-002.bin"], "part-001.bin").is_some());
+        assert_eq!(
+            grouped(&["llama-7b.bin", "llama-13b.bin", "llama-70b.bin"], "llama-7b.bin"),
+            None
+        );
+    }
+
+    #[test]
+    fn parts_of_a_known_total_are_found_by_their_names() {
+        let names = [
+            "pytorch_model-00001-of-00002.bin",
+            "pytorch_model-00002-of-00002.bin",
+            "pytorch_model-00001-of-00003.bin",
+        ];
+        assert_eq!(grouped(&names, names[1]).unwrap(), names[..2]);
+    }
+
+    #[test]
+    fn of_a_long_series_a_group_holds_the_part_around_the_file() {
+        let names: Vec<_> = (0..10_000).map(|number| format!("{number:05}.bin")).collect();
+        let mut view = MemoryView::default();
+        for name in &names {
+            view.add_file(format!("/d/{name}"), 2 << 20, []);
+        }
+        let group = Numbered.group_of(&view, Path::new("/d/05000.bin")).unwrap();
+        assert_eq!(
+            group.members[0].seen.path,
+            Path::new("/d").join(&names[5000 - PARTS_BEFORE])
+        );
+        assert_eq!(group.members.len(), MOST_PARTS);
+    }
+
+    #[test]
+    fn names_sort_as_people_do() {
+        let mut names = [
+            "a10",
+            "a9",
+            "a",
+            "b1",
+            "10",
+            "9",
+            "a9b2",
+            "a9b10",
+            "99999999999999999999999999999999",
+        ]
+        .map(OsStr::new);
+        names.sort_by_key(|name| natural_key(name));
+        assert_eq!(
+            names,
+            [
+                "9",
+                "10",
+                "99999999999999999999999999999999",
+                "a",
+                "a9",
+                "a9b2",
+                "a9b10",
+                "a10",
+                "b1"
+            ]
+        );
+    }
+}

@@ -193,3 +193,96 @@ fn rank_of(media_type: &str) -> Option<u8> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::layout::MemoryView;
+
+    fn manifest(layers: &[(&str, &str)]) -> String {
+        let layer = |(kind, digest): &(&str, &str)| {
+            format!(r#"{{"mediaType":"application/vnd.ollama.image.{kind}","digest":"{digest}"}}"#)
+        };
+        format!(
+            r#"{{"layers":[{}]}}"#,
+            layers.iter().map(layer).collect::<Vec<_>>().join(",")
+        )
+    }
+
+    #[test]
+    fn model_names_leave_out_what_ollama_leaves_out() {
+        let name = |path: &str| model_name(&path.split('/').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(name("registry.ollama.ai/library/llama3/8b"), "llama3:8b");
+        assert_eq!(name("registry.ollama.ai/someone/tuned/latest"), "someone/tuned:latest");
+        assert_eq!(name("hf.co/org/repo/Q4_K_M"), "hf.co/org/repo:Q4_K_M");
+    }
+
+    #[test]
+    fn large_layers_are_in_load_order_and_small_ones_left_out() {
+        let [a, b, c] = ["a", "b", "c"].map(|digit| format!("sha256:{}", digit.repeat(64)));
+        let text = manifest(&[
+            ("adapter", &a),
+            ("license", "anything"),
+            ("projector", &b),
+            ("model", &c),
+        ]);
+        assert_eq!(
+            layers_in(text.as_bytes()).unwrap(),
+            ["c", "b", "a"].map(|digit| digit.repeat(64))
+        );
+    }
+
+    #[test]
+    fn a_digest_that_is_a_path_is_refused() {
+        let upper = format!("sha256:{}", "A".repeat(64));
+        for digest in [
+            "../../../etc/shadow",
+            "sha256:../../x",
+            "sha256:",
+            "",
+            "sha512:00",
+            upper.as_str(),
+        ] {
+            assert!(
+                layers_in(manifest(&[("model", digest)]).as_bytes()).is_err(),
+                "{digest}"
+            );
+        }
+        let digest = format!("sha256:{}", "a".repeat(64));
+        assert!(layers_in(manifest(&vec![("model", digest.as_str()); MOST_PARTS + 1]).as_bytes()).is_err());
+        assert!(layers_in("[".repeat(1 << 20).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn of_several_tags_the_plainest_names_the_model() {
+        let [a, b] = ["a", "b"].map(|digit| digit.repeat(64));
+        let (model, adapter) = (format!("sha256:{a}"), format!("sha256:{b}"));
+        let mut view = MemoryView::default();
+        let store = "/s/manifests/registry.ollama.ai/library";
+        view.add_file(
+            format!("{store}/adapted/latest"),
+            0,
+            manifest(&[("model", &model), ("adapter", &adapter)]),
+        );
+        view.add_file(format!("{store}/llama3/latest"), 0, manifest(&[("model", &model)]));
+        view.add_file(format!("{store}/llama3/8b"), 0, manifest(&[("model", &model)]));
+        view.add_file(format!("/s/blobs/sha256-{a}"), 1 << 30, []).add_file(
+            format!("/s/blobs/sha256-{b}"),
+            1 << 20,
+            [],
+        );
+        let name = |digest: &str| {
+            Ollama
+                .group_of(&view, Path::new(&format!("/s/blobs/sha256-{digest}")))
+                .unwrap()
+                .name
+        };
+        assert_eq!((name(&a).as_str(), name(&b).as_str()), ("llama3:8b", "adapted:latest"));
+        // Not a blob, not of this store.
+        assert!(
+            Ollama
+                .group_of(&view, Path::new(&format!("{store}/llama3/8b")))
+                .is_none()
+        );
+    }
+}

@@ -124,5 +124,107 @@ fn header_of(view: &dyn View, seen: &Seen) -> u64 {
 pub fn header_bytes(length: [u8; 8], size: u64) -> Option<u64> {
     let length = u64::from_le_bytes(length);
     // The shortest header is `{}`.
-    ((2..=MOST_HEADER).contains(&length) && length <= size.saturating_sub(8)).then_some(8 + length)
+    ((2..=MOST_HEADER).contains(&length) && length <= size.saturating_sub(8)).then(|| 8 + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::layout::MemoryView;
+
+    fn names(group: &Group) -> Vec<String> {
+        group
+            .members
+            .iter()
+            .map(|member| printable(&member.seen.path))
+            .collect()
+    }
+
+    #[test]
+    fn a_header_is_as_long_as_it_says_unless_that_is_absurd() {
+        assert_eq!(header_bytes(100u64.to_le_bytes(), 1000), Some(108));
+        for (length, size) in [
+            (0, 1000),
+            (1000, 1000),
+            (10 << 30, 1 << 40),
+            (u64::MAX, u64::MAX),
+            (100, 0),
+        ] {
+            assert_eq!(header_bytes(length.to_le_bytes(), size), None, "{length} in {size}");
+        }
+    }
+
+    #[test]
+    fn the_index_gives_the_order_and_decides_what_belongs_to_the_model() {
+        let mut view = MemoryView::default();
+        let index =
+            r#"{"weight_map":{"x":"model-00010.safetensors","a":"model-00002.safetensors","b":"gone.safetensors"}}"#;
+        view.add_file("/llama/model.safetensors.index.json", 0, index);
+        for name in ["model-00002", "model-00010", "consolidated"] {
+            view.add_file(format!("/llama/{name}.safetensors"), 1 << 30, 64u64.to_le_bytes());
+        }
+        let group = Safetensors
+            .group_of(&view, Path::new("/llama/model-00010.safetensors"))
+            .unwrap();
+        assert_eq!(
+            (group.name.as_str(), names(&group).as_slice()),
+            (
+                "llama",
+                ["model-00002.safetensors", "model-00010.safetensors"]
+                    .map(String::from)
+                    .as_slice()
+            )
+        );
+        assert_eq!(group.members[1].header, 72);
+        let other = Safetensors
+            .group_of(&view, Path::new("/llama/consolidated.safetensors"))
+            .unwrap();
+        assert_eq!(names(&other), ["consolidated.safetensors"]);
+    }
+
+    #[test]
+    fn shards_without_an_index_are_in_the_order_of_their_numbers() {
+        let mut view = MemoryView::default();
+        for part in [2, 1] {
+            view.add_file(format!("/m/model-0000{part}-of-00002.safetensors"), 1 << 30, []);
+        }
+        let group = Safetensors
+            .group_of(&view, Path::new("/m/model-00002-of-00002.safetensors"))
+            .unwrap();
+        assert_eq!(
+            names(&group),
+            ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+        );
+    }
+
+    #[test]
+    fn an_index_that_names_other_places_or_too_much_is_refused() {
+        let many = (0..=MOST_PARTS)
+            .map(|number| format!(r#""{number}":"s{number}""#))
+            .collect::<Vec<_>>()
+            .join(",");
+        for map in [
+            r#"{"a":"../x"}"#.into(),
+            r#"{"a":"/etc/passwd"}"#.into(),
+            r#"{"a":""}"#.into(),
+            format!("{{{many}}}"),
+        ] {
+            assert!(shards_in(format!(r#"{{"weight_map":{map}}}"#).as_bytes()).is_err());
+        }
+        let deep = format!(r#"{{"x":{}"#, "[".repeat(1 << 20));
+        assert!(shards_in(deep.as_bytes()).is_err());
+        let mut view = MemoryView::default();
+        view.add_file("/m/model.safetensors.index.json", 1 << 30, []).add_file(
+            "/m/model.safetensors",
+            1 << 30,
+            [0xff; 8],
+        );
+        assert!(Safetensors.group_of(&view, Path::new("/m/model.safetensors")).is_some());
+        assert_eq!(
+            view.refusals().len(),
+            2,
+            "the index and the header: {:?}",
+            view.refusals()
+        );
+    }
 }

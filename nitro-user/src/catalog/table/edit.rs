@@ -7,7 +7,10 @@ use std::hash::BuildHasher;
 use nix::sys::inotify::WatchDescriptor;
 
 use super::{Dir, DirNumber, Found, MOST_NAMES, NONE, Node, NodeKind, NodeNumber, SMALLEST_MATCHED, Table};
-use crate::{catalog::delta::Delta, units::FileId};
+use crate::{
+    catalog::{SMALLEST_WATCHED, delta::Delta},
+    units::FileId,
+};
 
 /// Names are moved together when at least this much of the arena, and half of it, belongs to names that are gone.
 const WORTH_MOVING: usize = 1 << 20;
@@ -165,7 +168,7 @@ impl Table {
         });
         match node.kind {
             NodeKind::File => {
-                self.bytes += node.payload;
+                self.bytes += u128::from(node.payload);
                 let hash = self.hasher.hash_one(node.file());
                 let (nodes, hasher) = (&self.nodes, &self.hasher);
                 self.by_file
@@ -207,11 +210,15 @@ impl Table {
             return;
         }
         delta.touch_file(file, Some((known.payload, known.stamp)));
-        self.bytes = self.bytes - known.payload + size;
+        self.bytes = self.bytes - u128::from(known.payload) + u128::from(size);
         let crossed = (known.payload >= SMALLEST_MATCHED) != (size >= SMALLEST_MATCHED);
+        // A listing of large files is another one only then; a growing log must not void every answer beside it.
+        let listed = (known.payload >= SMALLEST_WATCHED) != (size >= SMALLEST_WATCHED);
         let others = self.aliases.get(&file).cloned().unwrap_or_default();
         for number in std::iter::once(first).chain(others) {
-            delta.touch_dir(self.parent(number));
+            if listed {
+                delta.touch_dir(self.parent(number));
+            }
             if crossed {
                 self.forget_for_matching(number);
             }
@@ -325,7 +332,7 @@ impl Table {
             self.forget_alias(file, other);
         } else {
             entry.remove();
-            self.bytes -= node.payload;
+            self.bytes -= u128::from(node.payload);
             delta.touch_file(file, Some((node.payload, node.stamp)));
         }
     }

@@ -246,6 +246,44 @@ fn lost_events_lead_to_a_full_rescan() {
 }
 
 #[test]
+fn a_directory_without_a_watch_is_looked_at_again_with_one_warning() {
+    use crate::catalog::{Means, Reach, delta::Delta, listing::Watching};
+    let (_dir, root) = directory();
+    create(&root.join("a/one.gguf"), 2 * MIB);
+    let (mut catalog, _) = scan(&[&root]);
+    let dirs: Vec<_> = catalog.table.dirs().collect();
+    // As if the limit were reached.
+    dirs.iter().for_each(|dir| catalog.watching(*dir, Watching::Exhausted));
+    let warnings = catalog.take_warnings();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("max_user_watches"),
+        "{warnings:?}"
+    );
+    create(&root.join("a/two.gguf"), 2 * MIB);
+    fs::remove_file(root.join("a/one.gguf")).unwrap();
+    let uncovered: Vec<_> = catalog.uncovered.iter().copied().collect();
+    assert_eq!(uncovered.len(), 2);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let means = Means {
+        inotify: None,
+        stop: &stop,
+    };
+    let mut delta = Delta::recording();
+    catalog.look_through(&uncovered, Reach::New, means, &mut delta);
+    let net = catalog.settle(delta, means);
+    assert_eq!(
+        net.watched.len() + net.changed.len(),
+        1,
+        "the inode number may be the same: {net:?}"
+    );
+    assert!(
+        catalog.match_argument("two.gguf".as_ref()).is_none(),
+        "too small to be named"
+    );
+    assert_eq!(catalog.files().count(), 1);
+}
+
+#[test]
 fn the_service_stops_though_nobody_receives() {
     let (_dir, root) = directory();
     (0..50).for_each(|number| create(&root.join(number.to_string()), 2 * MIB));

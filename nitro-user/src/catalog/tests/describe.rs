@@ -179,7 +179,9 @@ fn hostile_manifests_and_headers_are_refused_and_name_nothing_outside() {
         "{warnings:#?}"
     );
     // Once per file.
-    catalog.descriptions.forget(&catalog.table.dirs().collect());
+    catalog
+        .descriptions
+        .forget(&catalog.table.dirs().collect(), &Default::default());
     catalog.describe(id(&blob)).unwrap();
     assert!(catalog.take_warnings().is_empty());
 }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod describe;
+mod links;
 mod matching;
 mod presence;
 mod scan;
