@@ -35,6 +35,7 @@ pub(super) struct Presence {
     /// The mount table: `poll` tells when it changes. `None` without /proc.
     pub mounts: Option<File>,
     mount_points: HashSet<(PathBuf, Vec<u8>)>,
+    places: Vec<PathBuf>,
 }
 
 impl Presence {
@@ -49,7 +50,13 @@ impl Presence {
             above: empty_inotify()?,
             mounts: File::open(MOUNTINFO).ok(),
             mount_points,
+            places: Vec::new(),
         })
+    }
+
+    /// Whether a missing root would now appear elsewhere than where it is waited for: a directory on the way has come.
+    pub fn is_stale(&self, anchors: &[Anchor]) -> bool {
+        self.places != places(anchors)
     }
 
     /// Watches the directories above `anchors` as they are now.
@@ -59,16 +66,17 @@ impl Presence {
             Ok(fresh) => self.above = fresh,
             Err(_) => return,
         }
+        self.places = places(anchors);
         let own = AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_ONLYDIR;
         // Roots share directories above them, with different wishes: IN_MASK_ADD, which nix has no name for.
         let also = AddWatchFlags::from_bits_retain(nix::libc::IN_MASK_ADD);
-        let add = |path: &Path, flags: AddWatchFlags| self.above.add_watch(path, flags | also).is_ok();
-        for anchor in anchors {
-            let mut place = anchor.root.path.to_path_buf();
+        let add = |path: &Path, flags: AddWatchFlags| {
+            // It may be gone: whoever called looks again afterwards.
+            let _ = self.above.add_watch(path, flags | also);
+        };
+        for (anchor, place) in anchors.iter().zip(&self.places) {
             if !anchor.root.present {
-                place = nearest(&anchor.root.given);
-                // Until it stays put: a directory may go between finding and watching it.
-                while !add(&place, own | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO) && place.pop() {}
+                add(place, own | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO);
             }
             for above in place.ancestors().skip(1).filter(|above| above.parent().is_some()) {
                 add(above, own);
@@ -89,6 +97,19 @@ impl Presence {
     pub fn drain(&self) {
         while self.above.read_events().is_ok() {}
     }
+}
+
+/// For each root where it is, or the directory in which it would appear.
+fn places(anchors: &[Anchor]) -> Vec<PathBuf> {
+    let place = |anchor: &Anchor| {
+        let root = &anchor.root;
+        if root.present {
+            root.path.to_path_buf()
+        } else {
+            nearest(&root.given)
+        }
+    };
+    anchors.iter().map(place).collect()
 }
 
 fn empty_inotify() -> io::Result<Inotify> {
@@ -155,46 +176,53 @@ impl Catalog {
 
     /// Looks whether each root is where it was. Returns whether any came, went or was replaced.
     pub(super) fn check_roots(&mut self, means: Means<'_>, delta: &mut Delta) -> bool {
-        let mut fresh: Vec<DirNumber> = Vec::new();
-        let mut changed = false;
-        for number in 0..self.anchors.len() {
-            let anchor = self.anchors[number].clone();
-            // A root that became a file, or that cannot be looked at, is a root that is not there.
-            let now = WatchRoot::look(&anchor.root.given).ok().flatten();
-            let moved = now.as_ref().is_none_or(|now| now.path != anchor.root.path);
-            if let Some(dir) = anchor.dir.filter(|_| moved) {
-                self.table.remove_root(dir, delta);
-                self.anchors[number].dir = None;
-            }
-            changed |= now.is_some() != anchor.root.present || moved && now.is_some();
-            match now {
-                Some(root) => self.anchors[number].root = root,
-                None => self.anchors[number].root.present = false,
-            }
-            let anchor = &self.anchors[number];
-            match anchor.dir {
-                // Another directory, or another file system, may stand there by now; listing it finds out which.
-                Some(dir) => {
-                    let now = self.job(dir).and_then(|job| listing::identity(&job).ok());
-                    if now != self.table.dir(dir).and_then(|dir| dir.identity) {
-                        fresh.push(dir);
-                        changed = true;
-                    }
-                }
-                None if anchor.root.present
-                    && resolve_plain(&self.table, &self.anchors, &anchor.root.path).is_none() =>
-                {
-                    let dir = self.table.add_root(number as u32);
-                    self.anchors[number].dir = Some(dir);
-                    fresh.push(dir);
-                    changed = true;
-                }
-                None => {}
+        let state = |catalog: &Self| -> Vec<_> {
+            let identity = |dir| catalog.table.dir(dir).and_then(|dir| dir.identity);
+            catalog
+                .anchors
+                .iter()
+                .map(|anchor| (anchor.root.clone(), anchor.dir.and_then(identity)))
+                .collect()
+        };
+        let before = state(self);
+        let fresh: Vec<_> = (0..self.anchors.len())
+            .filter_map(|number| self.check_root(number, delta))
+            .collect();
+        // All below them is new, or another.
+        self.look_through(&fresh, Reach::Everything, means, delta);
+        self.drop_empty_roots(delta);
+        state(self) != before
+    }
+
+    /// Looks whether one root is where it was. Returns its top directory when that is to be looked through.
+    fn check_root(&mut self, number: usize, delta: &mut Delta) -> Option<DirNumber> {
+        let anchor = self.anchors.get_mut(number)?;
+        // A root that became a file, or that cannot be looked at, is a root that is not there.
+        let now = WatchRoot::look(&anchor.root.given).ok().flatten();
+        if now.as_ref().is_none_or(|now| now.path != anchor.root.path)
+            && let Some(dir) = anchor.dir.take()
+        {
+            self.table.remove_root(dir, delta);
+        }
+        match now {
+            Some(root) => anchor.root = root,
+            None => {
+                anchor.root.present = false;
+                return None;
             }
         }
-        self.look_through(&fresh, Reach::New, means, delta);
-        self.drop_empty_roots(delta);
-        changed
+        if let Some(dir) = anchor.dir {
+            // Another directory, or another file system, may stand there by now; listing it finds out which.
+            let now = self.job(dir).and_then(|job| listing::identity(&job).ok());
+            return (now != self.table.dir(dir).and_then(|dir| dir.identity)).then_some(dir);
+        }
+        if resolve_plain(&self.table, &self.anchors, &self.anchors.get(number)?.root.path).is_some() {
+            // It lies in another root, whose tree holds it.
+            return None;
+        }
+        let dir = self.table.add_root(number as u32);
+        self.anchors.get_mut(number)?.dir = Some(dir);
+        Some(dir)
     }
 
     /// The directories of the table that `paths` are, or are in.

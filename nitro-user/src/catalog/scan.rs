@@ -186,6 +186,11 @@ impl Scan<'_> {
             Listing::Pseudo { dir } => {
                 self.unseen.remove(&dir);
                 self.catalog.table.empty(dir, self.delta);
+                if self.catalog.table.dir(dir).is_some_and(|dir| dir.node == NONE) {
+                    let path = self.catalog.path_of_dir(dir);
+                    let text = || format!("{path:?} is a pseudo file system: nothing in it can be watched");
+                    self.catalog.warnings.once(&path.to_string_lossy(), text);
+                }
             }
         }
     }

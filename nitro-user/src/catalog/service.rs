@@ -289,7 +289,9 @@ impl Service {
             let pending = std::mem::take(&mut self.pending);
             // Events were lost, perhaps those of the roots, too.
             let everything = pending.everything;
-            if (pending.roots || everything) && self.catalog.check_roots(means, &mut delta) {
+            let roots = pending.roots || everything;
+            if roots && (self.catalog.check_roots(means, &mut delta) || self.presence.is_stale(self.catalog.anchors()))
+            {
                 self.presence.watch(self.catalog.anchors());
                 // A root may have come before the new watch was there.
                 self.pending.begin(now);

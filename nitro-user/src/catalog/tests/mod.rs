@@ -1,6 +1,7 @@
 //! The catalog on real directories and real inotify.
 
 mod changes;
+mod churn;
 mod describe;
 mod links;
 mod matching;

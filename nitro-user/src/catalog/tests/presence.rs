@@ -17,6 +17,34 @@ fn a_root_that_appears_later_is_picked_up_within_a_second() {
 }
 
 #[test]
+fn a_root_that_appears_level_by_level_is_picked_up() {
+    let (_dir, base) = directory();
+    let root = base.join("not/yet/there");
+    let (mut running, ..) = Running::start(&[&root]);
+    for level in ["not", "not/yet", "not/yet/there"] {
+        // Long enough that each level is a burst of its own: the point of the test.
+        std::thread::sleep(3 * crate::catalog::changes::BURST);
+        fs::create_dir(base.join(level)).unwrap();
+    }
+    create(&root.join("model.gguf"), 2 * MIB);
+    running.watched(id(&root.join("model.gguf")));
+}
+
+#[test]
+fn a_root_that_cannot_be_watched_is_said_once_and_not_tried_for_ever() {
+    let roots = open_roots(&[PathBuf::from("/proc")], false).unwrap();
+    let mut catalog = Catalog::new(&roots, Arc::default());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let means = crate::catalog::Means {
+        inotify: None,
+        stop: &stop,
+    };
+    let mut delta = crate::catalog::Delta::recording();
+    assert!(!catalog.check_roots(means, &mut delta) && !catalog.check_roots(means, &mut delta));
+    assert_eq!(catalog.take_warnings().len(), 1);
+}
+
+#[test]
 fn a_root_that_is_removed_and_made_again_is_watched_again() {
     let (_dir, base) = directory();
     let root = base.join("root");
