@@ -94,6 +94,7 @@ impl Wiring {
             }
             Some(Hook::Delete) => {
                 let (file, range) = (file_of(&event), range_of(&event));
+                tracing::trace!(?file, ?range, thread = event.thread, "removed");
                 actions.extend(engine.handle(Moment(event.time_ns), Input::Removed { file, range }));
             }
             Some(hook) => {

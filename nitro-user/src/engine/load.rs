@@ -206,9 +206,12 @@ impl Load {
         self.window.consumed(met.used);
         let needs_help = self.admission.needs_help(access.at, met.fresh * STEP);
 
-        if self.walk.follow(part, access, met, warm) == Move::ColdJump {
+        if met.fresh > 0 && !warm {
+            // What was warmed lies elsewhere: it must not hold up what is ahead of the reader now.
             self.stranded = self.unused;
             self.stranded_in_flight = self.in_flight;
+        }
+        if self.walk.follow(part, access, met, warm) == Move::ColdJump {
             self.window.jumped(self.walk.typical_run());
             self.lost = self.walk.typical_run() < STEP;
         } else if access.in_order || !access.jump {
@@ -224,7 +227,9 @@ impl Load {
                 self.skip(Skip::Random, actions);
             }
         }
-        if evidence::of_access(access, header) == Evidence::Progress && matches!(self.stage, Stage::Suspected | Stage::Announced) {
+        if evidence::of_access(access, header) == Evidence::Progress
+            && matches!(self.stage, Stage::Suspected | Stage::Announced)
+        {
             self.keeps_up = !needs_help;
             self.confirm(access.at, device, budget, actions);
         }
@@ -356,7 +361,11 @@ impl Load {
             }
         }
         // A reader that jumps back and forth reads, as a rule, everything: tensors in an order of its own.
-        if self.walk.wanders() { self.uncovered(first, 0) } else { None }
+        if self.walk.wanders() {
+            self.uncovered(first, 0)
+        } else {
+            None
+        }
     }
 
     fn uncovered(&mut self, part: usize, from: u64) -> Option<Planned> {
@@ -446,7 +455,7 @@ impl Load {
         if lost > 0 {
             self.unused = self.unused.saturating_sub(lost);
             self.stranded = self.stranded.min(self.unused);
-            self.window.shrink();
+            self.window.lost(lost);
         }
     }
 

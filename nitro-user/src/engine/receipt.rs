@@ -226,11 +226,13 @@ impl Receipt {
             (self.warmed_in_time, "warmed in time"),
             (self.warmed_late, "warmed late"),
             (self.missed, "missed"),
-            (self.wasted, "wasted"),
         ] {
             if part.0 > 0 {
                 words.push(format!("{:.0} % {name}", share(part)));
             }
+        }
+        if self.wasted.0 > 0 {
+            words.push(format!("{} wasted", self.wasted));
         }
         if self.warmed_in_time.0 + self.warmed_late.0 == 0
             && let Some(skip) = self.skipped.last()

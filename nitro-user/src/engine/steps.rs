@@ -142,7 +142,7 @@ impl Steps {
 
     /// Pages left the cache. Returns the bytes of ours that nobody had used.
     pub fn evicted(&mut self, range: ByteRange) -> u64 {
-        let mut lost = 0;
+        let (mut lost, mut reopened) = (0, usize::MAX);
         let size = self.size;
         let first = range.steps().start;
         for (index, step) in self.touched(range).iter_mut().enumerate() {
@@ -151,7 +151,16 @@ impl Steps {
             let gone = step.ours.min(u32::try_from(overlap).unwrap_or(u32::MAX));
             step.ours -= gone;
             step.lost += gone;
+            // It may be brought in again; the window, which shrinks with what is lost, keeps that from thrashing.
+            if step.asked && !step.in_flight {
+                step.asked = false;
+                reopened = reopened.min(index);
+            }
             lost += u64::from(gone);
+        }
+        if reopened != usize::MAX {
+            let first = usize::try_from(first).unwrap_or(usize::MAX);
+            self.covered = self.covered.min(first.saturating_add(reopened));
         }
         lost
     }

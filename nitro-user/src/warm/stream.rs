@@ -42,11 +42,16 @@ pub struct Command {
     pub epoch: u64,
 }
 
+/// Steps in a row of which nothing stays in the page cache, after which the file system is given up.
+const VAIN: u32 = 4;
+
 /// An opened part.
 struct Opened {
     file: File,
     warmer: Box<dyn Warmer>,
     plain_reads: bool,
+    /// Steps in a row of which nothing was found afterwards.
+    vain: u32,
 }
 
 /// A step that was submitted and not waited for.
@@ -158,9 +163,15 @@ impl Stream {
         };
         match settle(opened, outcome.range) {
             Ok(after) => {
-                outcome.after = after.max(outcome.before.min(outcome.range.len()));
+                outcome.after = after.max(outcome.before);
                 outcome.completed = clock::now();
-                outcome.end = if after == 0 { StepEnd::Unverified } else { StepEnd::Done };
+                // Reclaim can take a step as soon as it is there; steps in a row of which nothing stays are the file system's doing.
+                opened.vain = if after == 0 { opened.vain + 1 } else { 0 };
+                outcome.end = if opened.vain >= VAIN {
+                    StepEnd::Unverified
+                } else {
+                    StepEnd::Done
+                };
                 self.send(outcome);
             }
             Err(error) => self.fail(outcome, &error),
@@ -193,6 +204,7 @@ impl Stream {
                     file,
                     warmer: Box::new(Readahead { chunk }),
                     plain_reads: false,
+                    vain: 0,
                 }))
             }
         }
@@ -216,7 +228,11 @@ impl Stream {
 /// device that counts requests twice as many.
 fn chunk_of(limit: u64) -> u64 {
     const MIB: u64 = 1 << 20;
-    if limit >= MIB { (limit / MIB * MIB).min(STEP) } else { limit.max(page_size()) }
+    if limit >= MIB {
+        (limit / MIB * MIB).min(STEP)
+    } else {
+        limit.max(page_size())
+    }
 }
 
 /// Bytes of `range` that are in the cache or on their way, at most its length.

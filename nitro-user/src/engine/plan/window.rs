@@ -24,7 +24,10 @@ const LEAST_AFTER_JUMP: u64 = 8 << 20;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window {
     size: u64,
+    /// Bytes used since it last changed.
     used: u64,
+    /// Bytes taken away unread since it last shrank.
+    lost: u64,
 }
 
 impl Window {
@@ -55,10 +58,14 @@ impl Window {
         }
     }
 
-    /// Warmed pages were taken away unread: there is less room than we thought.
-    pub fn shrink(&mut self) {
-        self.size = (self.size / 2).max(2 * STEP);
-        self.used = 0;
+    /// The kernel took `bytes` away unread: there is less room than we thought. After half a window of them, it halves.
+    pub fn lost(&mut self, bytes: u64) {
+        self.lost += bytes;
+        if self.lost >= self.size / 2 {
+            self.size = (self.size / 2).max(self.size.min(2 * STEP));
+            self.lost = 0;
+            self.used = 0;
+        }
     }
 
     /// The reader jumped to a place that was not warmed: ahead of it, no more than twice what it usually walks.
