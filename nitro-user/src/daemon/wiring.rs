@@ -9,15 +9,16 @@ use std::{
 use nitro_common::{AccessEvent, Hook, flags};
 use tokio::sync::mpsc::Sender;
 
-use super::Audience;
+use super::{Audience, Started, status::status, stop::LetGo};
 use crate::{
     catalog::{CatalogEvent, CatalogRequest, service::CatalogService},
     config::Config,
+    control::Query,
     engine::{
         Access, AccessKind, Action, Engine, Input, Outcome, Policy,
         input::{FileCounts, StepEnd},
-        receipt::Receipt,
     },
+    observe::history::{History, Kept},
     source::{
         ebpf::{EbpfSource, SourceError, ThreadCounts},
         process::{Answer, ProcessReader, Question},
@@ -27,20 +28,18 @@ use crate::{
     warm::workers::Workers,
 };
 
-/// Receipts kept for `nitro-agent loads`.
-const RECEIPTS: usize = 256;
-
 /// Everything that the daemon's task owns, but the channels' receiving ends.
 pub struct Wiring {
     engine: Engine,
     workers: Workers,
-    processes: ProcessReader,
-    catalog: CatalogService,
+    processes: LetGo<ProcessReader>,
+    catalog: LetGo<CatalogService>,
     actions: VecDeque<Action>,
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
-    /// The last receipts, oldest first.
-    receipts: VecDeque<Receipt>,
+    history: History,
+    /// What was said when the agent was ready, and when that was.
+    started: Option<(Started, Moment)>,
 }
 
 impl Wiring {
@@ -50,7 +49,7 @@ impl Wiring {
     /// No thread to be had.
     pub fn new(
         config: &Config,
-        catalog: CatalogService,
+        catalog: LetGo<CatalogService>,
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
     ) -> std::io::Result<Self> {
@@ -60,11 +59,12 @@ impl Wiring {
                 dry_run: config.dry_run,
             }),
             workers: Workers::new(outcomes),
-            processes: ProcessReader::start(answers)?,
+            processes: LetGo::new(ProcessReader::start(answers)?),
             catalog,
             actions: VecDeque::new(),
             named: HashMap::new(),
-            receipts: VecDeque::new(),
+            history: History::default(),
+            started: None,
         })
     }
 
@@ -168,6 +168,25 @@ impl Wiring {
         Ok(())
     }
 
+    /// The agent is ready.
+    pub fn started(&mut self, started: Started) {
+        self.started = Some((started, clock::now()));
+    }
+
+    /// Somebody asks over the control socket. One who has gone meanwhile needs no answer.
+    pub fn query(&self, query: Query, source: &EbpfSource) {
+        match query {
+            Query::Status(answer) => {
+                if let Some((started, ready)) = &self.started {
+                    let _ = answer.send(Box::new(status(started, *ready, &self.engine, source)));
+                }
+            }
+            Query::Receipts(answer) => {
+                let _ = answer.send(self.history.subscribe());
+            }
+        }
+    }
+
     /// The engine's deadline has come.
     pub fn tick(&mut self) {
         self.feed(Input::Tick);
@@ -245,10 +264,12 @@ impl Wiring {
                 }
                 Action::Tell(happening) => audience.happening(&happening),
                 Action::Finish(receipt) => {
-                    if self.receipts.len() >= RECEIPTS {
-                        self.receipts.pop_front();
-                    }
-                    self.receipts.push_back(*receipt);
+                    let kept = Kept {
+                        time: clock::unix_time_of(receipt.ended),
+                        receipt: *receipt,
+                    };
+                    audience.finished(&kept);
+                    self.history.keep(kept);
                 }
             }
         }
@@ -257,7 +278,6 @@ impl Wiring {
     /// No new steps; what blocks is left to the end of the process.
     pub fn stop(mut self) {
         self.workers.close_all();
-        self.catalog.stop();
     }
 }
 
