@@ -11,6 +11,7 @@
 
 mod status;
 mod stop;
+mod telling;
 mod wiring;
 
 use std::{
@@ -222,8 +223,8 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
         wiring.carry_out(&mut source, &mut audience);
     };
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+    wiring.stop(&mut audience);
     audience.stopping(signal);
-    wiring.stop();
     drop(source);
     server.stop(GOODBYE).await;
     Ok(())

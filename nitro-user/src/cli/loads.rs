@@ -130,6 +130,12 @@ const TITLES: [(&str, usize); COLUMNS] = [
 /// The first column of numbers.
 const NUMBERS: usize = 4;
 
+/// Left out where the terminal has less than [`WIDE`] columns: how it was read, and what was wasted.
+const FIRST_TO_GO: [usize; 2] = [3, 10];
+
+/// Columns that the whole table needs, with names that can still be told apart.
+const WIDE: usize = 92;
+
 impl Row {
     fn of(kept: &Kept) -> Self {
         let Kept { time, receipt } = kept;
@@ -191,6 +197,8 @@ struct Widths {
     program: usize,
     /// The same, where longer names are to be shortened.
     most: Option<(usize, usize)>,
+    /// Columns are left out.
+    narrow: bool,
 }
 
 impl Widths {
@@ -208,33 +216,41 @@ impl Widths {
                 model,
                 program,
                 most: None,
+                narrow: false,
             };
         };
-        // The program's column gives way first, as far as it must.
-        let program = program.min(names.saturating_sub(model).max(names * 2 / 5));
-        Self::limited(model.min(names - program), program)
+        // The program's column gives way first, down to half of what there is.
+        let program = program.min(names.saturating_sub(model).max(names / 2));
+        Self::limited(model.min(names - program), program, look)
     }
 
     /// For rows that are still to come.
     fn open(look: Look) -> Self {
         let all = names(look).unwrap_or(NAMES);
-        let program = (all * 2 / 5).min(22);
+        let program = (all / 2).min(22);
         match look.columns {
-            Some(_) => Self::limited((all - program).min(48), program),
+            Some(_) => Self::limited((all - program).min(48), program, look),
             None => Self {
                 model: all - program,
                 program,
                 most: None,
+                narrow: false,
             },
         }
     }
 
-    fn limited(model: usize, program: usize) -> Self {
+    fn limited(model: usize, program: usize, look: Look) -> Self {
         Self {
             model,
             program,
             most: Some((model, program)),
+            narrow: is_narrow(look),
         }
+    }
+
+    /// The columns that are shown.
+    fn shown(self) -> impl Iterator<Item = usize> {
+        (0..COLUMNS).filter(move |number| !self.narrow || !FIRST_TO_GO.contains(number))
     }
 
     fn column(self, number: usize) -> usize {
@@ -246,10 +262,15 @@ impl Widths {
     }
 }
 
+fn is_narrow(look: Look) -> bool {
+    look.columns.is_some_and(|columns| columns < WIDE)
+}
+
 /// What a terminal leaves for the names.
 fn names(look: Look) -> Option<usize> {
-    let others: usize = TITLES.iter().map(|(_, columns)| columns).sum();
-    let left = look.columns?.saturating_sub(others + COLUMNS - 1);
+    let shown = |number: &usize| !is_narrow(look) || !FIRST_TO_GO.contains(number);
+    let others: usize = (0..COLUMNS).filter(shown).map(|number| TITLES[number].1 + 1).sum();
+    let left = (look.columns? + 1).saturating_sub(others);
     Some(left.max(2 * LEAST_NAME))
 }
 
@@ -260,8 +281,10 @@ fn header(widths: Widths) -> String {
 /// One line of the table; cells that are wider than their column push the rest to the right.
 fn table(cells: &[String; COLUMNS], widths: Widths) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).add_row(cells);
-    for (number, column) in table.column_iter_mut().enumerate() {
+    table
+        .load_preset(presets::NOTHING)
+        .add_row(widths.shown().map(|number| &cells[number]));
+    for (column, number) in table.column_iter_mut().zip(widths.shown()) {
         let columns = widths.column(number).max(text::width(&cells[number]));
         // The blank that separates it from the next.
         column.set_padding((0, 1));
@@ -312,11 +335,6 @@ mod tests {
         columns: None,
         color: false,
     };
-    const HUNDRED: Look = Look {
-        columns: Some(100),
-        color: false,
-    };
-
     fn long() -> Kept {
         let mut kept = receipt(4_194_303, Some(0));
         kept.receipt.model = "organisation/a-model-with-a-long-name-and-more-Q4_K_M.gguf".into();
@@ -327,24 +345,26 @@ mod tests {
     }
 
     #[test]
-    fn a_table_on_a_terminal_is_at_most_a_hundred_wide_and_aligned() {
+    fn a_table_fits_its_terminal_and_is_aligned() {
         let rows = [Row::of(&receipt(7, None)), Row::of(&long())];
-        for widths in [Widths::fitting(&rows, HUNDRED), Widths::open(HUNDRED)] {
-            let lines: Vec<String> = rows.iter().map(|row| row.line(widths)).collect();
-            let ends: Vec<usize> = lines
-                .iter()
-                .map(|line| text::width(line.lines().next().unwrap()))
-                .collect();
-            assert_eq!(ends[0], ends[1], "{lines:#?}");
-            assert_eq!(ends[0], text::width(&header(widths)), "{lines:#?}");
-            assert!(
-                lines
+        for columns in [80, 91, 92, 100, 160] {
+            let look = Look {
+                columns: Some(columns),
+                color: false,
+            };
+            for widths in [Widths::fitting(&rows, look), Widths::open(look)] {
+                let lines: Vec<String> = rows.iter().map(|row| row.line(widths)).collect();
+                let ends: Vec<usize> = lines
                     .iter()
-                    .flat_map(|line| line.lines())
-                    .all(|line| text::width(line) <= 100)
-            );
-            assert!(lines[1].contains("[4194303]"), "{lines:#?}");
-            assert!(lines[1].contains("skipped: nothing stays"), "{lines:#?}");
+                    .map(|line| text::width(line.lines().next().unwrap()))
+                    .collect();
+                assert_eq!(ends[0], ends[1], "{lines:#?}");
+                assert_eq!(ends[0], text::width(&header(widths)), "{lines:#?}");
+                let widest = lines.iter().flat_map(|line| line.lines()).map(text::width).max();
+                assert!(widest.unwrap() <= columns, "{columns}: {lines:#?}");
+                assert!(lines[1].contains("[4194303]"), "{lines:#?}");
+                assert!(lines[1].contains("skipped: nothing stays"), "{lines:#?}");
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use nitro_common::{AccessEvent, Hook, flags};
 use tokio::sync::mpsc::Sender;
 
-use super::{Audience, Started, status::status, stop::LetGo};
+use super::{Audience, Started, status::status, stop::LetGo, telling::Telling};
 use crate::{
     catalog::{CatalogEvent, CatalogRequest, service::CatalogService},
     config::Config,
@@ -38,6 +38,7 @@ pub struct Wiring {
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
     history: History,
+    telling: Telling,
     /// What was said when the agent was ready, and when that was.
     started: Option<(Started, Moment)>,
 }
@@ -64,6 +65,7 @@ impl Wiring {
             actions: VecDeque::new(),
             named: HashMap::new(),
             history: History::default(),
+            telling: Telling::default(),
             started: None,
         })
     }
@@ -120,7 +122,10 @@ impl Wiring {
     /// /proc was read.
     pub fn answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Program { process, name, user } => self.feed(Input::Program { process, name, user }),
+            Answer::Program { process, name, user } => {
+                self.telling.named(process, &name);
+                self.feed(Input::Program { process, name, user });
+            }
             Answer::Arguments { process, arguments, .. } => {
                 // Full or stopping: what the process reads will be seen when it reads.
                 let _ = self.catalog.ask(CatalogRequest::Match { process, arguments });
@@ -194,7 +199,9 @@ impl Wiring {
 
     /// Ends when the engine wants to be told the time; never while nothing goes on.
     pub fn timer(&self) -> impl Future<Output = ()> + use<> {
-        let left = self.engine.deadline().map(|deadline| deadline.since(clock::now()));
+        let deadlines = [self.engine.deadline(), self.telling.deadline()];
+        let left = deadlines.into_iter().flatten().min();
+        let left = left.map(|deadline| deadline.since(clock::now()));
         async move {
             match left {
                 // A millisecond of grace: a deadline met a hair too early would only come again.
@@ -262,7 +269,7 @@ impl Wiring {
                 Action::Forget { process } => {
                     source.take_counts(process, |_| true);
                 }
-                Action::Tell(happening) => audience.happening(&happening),
+                Action::Tell(happening) => self.telling.tell(clock::now(), happening, audience),
                 Action::Finish(receipt) => {
                     let kept = Kept {
                         time: clock::unix_time_of(receipt.ended),
@@ -273,10 +280,12 @@ impl Wiring {
                 }
             }
         }
+        self.telling.release(clock::now(), audience);
     }
 
     /// No new steps; what blocks is left to the end of the process.
-    pub fn stop(mut self) {
+    pub fn stop(mut self, audience: &mut impl Audience) {
+        self.telling.finish(audience);
         self.workers.close_all();
     }
 }
