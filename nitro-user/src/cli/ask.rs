@@ -3,12 +3,15 @@
 use std::{
     future::Future,
     io::{self, Write},
+    os::fd::AsFd,
     path::PathBuf,
 };
 
 use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::sys::readiness;
 
 /// Where the agent is asked.
 #[derive(Debug, Args)]
@@ -18,7 +21,7 @@ pub struct Socket {
     pub socket: PathBuf,
 }
 
-/// Runs `asking` to its end, or to Ctrl-C or SIGTERM, which are no errors.
+/// Runs `asking` to its end, or until Ctrl-C, SIGTERM or the end of whoever reads the output, which are no errors.
 ///
 /// # Errors
 /// What `asking` ends with.
@@ -27,10 +30,13 @@ pub fn run(asking: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<(
     runtime.context("cannot start the event loop")?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
+        let out = io::stdout();
         tokio::select! {
             done = asking => done,
             _ = interrupt.recv() => Ok(()),
             _ = terminate.recv() => Ok(()),
+            // `nitro-agent loads --follow | head -1`: there is nobody to follow for.
+            () = readiness::reader_gone(out.as_fd()) => Ok(()),
         }
     })
 }

@@ -4,6 +4,7 @@ mod ask;
 mod loads;
 mod outlet;
 mod print;
+mod receipts;
 mod status;
 mod text;
 mod watch;
@@ -12,7 +13,7 @@ use clap::{Parser, Subcommand};
 
 /// Makes large read-mostly files load at the speed of the device the first time.
 #[derive(Debug, Parser)]
-#[command(name = "nitro-agent", version, about, long_about = None, args_conflicts_with_subcommands = true)]
+#[command(name = "nitro-agent", version, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
   sudo nitro-agent --watch ~/.ollama/models
   sudo nitro-agent --watch /data/models --memory 8GiB --json

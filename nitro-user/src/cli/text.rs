@@ -97,8 +97,8 @@ pub fn fold(lead: &str, text: &str, columns: Option<usize>) -> String {
         return format!("{lead}{text}");
     };
     let (mut out, mut at) = (lead.to_owned(), indent);
-    for word in text.split_whitespace() {
-        let wide = width(word);
+    for word in words(text) {
+        let wide = width(&word);
         if at > indent && at + 1 + wide > columns {
             out.push('\n');
             out.push_str(&" ".repeat(indent));
@@ -107,10 +107,27 @@ pub fn fold(lead: &str, text: &str, columns: Option<usize>) -> String {
             out.push(' ');
             at += 1;
         }
-        out.push_str(word);
+        out.push_str(&word);
         at += wide;
     }
     out
+}
+
+/// The words of `text`; a number and its unit are one.
+fn words(text: &str) -> Vec<String> {
+    const UNITS: [&str; 9] = ["%", "s", "B", "KiB", "MiB", "GiB", "TiB", "KiB/s", "MiB/s"];
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let unit = UNITS.contains(&word.trim_end_matches([',', '.', ':']));
+        match words.last_mut() {
+            Some(number) if unit && number.ends_with(|letter: char| letter.is_ascii_digit()) => {
+                number.push(' ');
+                number.push_str(word);
+            }
+            _ => words.push(word.to_owned()),
+        }
+    }
+    words
 }
 
 /// `2 h 5 min`, `3 min 20 s`, `12 s`.
@@ -161,6 +178,15 @@ mod tests {
             fold("why   ", "a word more than there is room for here", Some(30)),
             "why   a word more than there\n      is room for here"
         );
+    }
+
+    #[test]
+    fn a_number_stays_with_its_unit() {
+        assert_eq!(
+            fold("", "these are 12 % of some 31 MiB, late", Some(23)),
+            "these are 12 % of some\n31 MiB, late"
+        );
+        assert_eq!(words("took 2.31 s, or so"), ["took", "2.31 s,", "or", "so"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The socket's file: made without ever being more open than asked for, never in place of something else, removed at the end if it is still ours.
 //!
 //! In: a path and perhaps a group. Out: a listening socket, or who has it already. A socket that nobody listens on is what a dead agent left
-//! behind and is replaced; anything else stays as it is. Blocking, for a few system calls and at most [`PATIENCE`] for an agent that does not
+//! behind and is replaced; anything else stays as it is. Blocking, for a few system calls and at most a second for an agent that does not
 //! answer: not for the executor.
 
 use std::{
