@@ -63,20 +63,44 @@ pub struct Started {
     pub attachment: Attachment,
     /// Canonical watch roots; bytes that are not UTF-8 are replaced.
     pub roots: Vec<String>,
-    /// Models found in them, by layout.
-    pub models: BTreeMap<String, u64>,
-    /// Directories outside of them that links lead to, and how many links.
-    pub outside: Vec<(String, u64)>,
-    /// Files in the catalog.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: ByteCount,
+    /// What is in them.
+    #[serde(flatten)]
+    pub found: Found,
     /// The ceiling in force.
     pub ceiling: ByteCount,
     /// Nothing is warmed.
     pub dry_run: bool,
     /// From the start of the process's work to here.
     pub seconds: f64,
+}
+
+/// What the catalog found below the watch roots.
+#[derive(Clone, Debug, Serialize)]
+pub struct Found {
+    /// Models, by layout.
+    pub models: BTreeMap<String, u64>,
+    /// Directories outside that links lead to, and how many links.
+    pub outside: Vec<(String, u64)>,
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: ByteCount,
+}
+
+impl Found {
+    /// As names that JSON can hold: bytes that are not UTF-8 are replaced.
+    pub fn of(report: &ScanReport) -> Self {
+        let models = report.models.iter();
+        let outside = report.outside.iter();
+        Self {
+            models: models.map(|(layout, count)| (layout.name().into(), *count)).collect(),
+            outside: outside
+                .map(|(folder, count)| (folder.to_string_lossy().into_owned(), *count))
+                .collect(),
+            files: report.files,
+            bytes: report.bytes,
+        }
+    }
 }
 
 /// Who hears what happens.
@@ -114,14 +138,17 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
     // Before anything is attached: a second agent would only do what the first does already.
     let (socket, group) = (config.socket.clone(), config.socket_group.clone());
     let claim = move || control::socket::claim(&socket, group.as_deref());
-    let Some(claimed) = signals.unless_stopped(claim).await else {
+    let Some(claimed) = signals.unless_stopped(claim).await? else {
         return Ok(());
     };
     let (server, mut queries) =
         Server::start(claimed?, control::server::Limits::default()).context("cannot serve the control socket")?;
 
     let (paths, wait) = (config.roots.clone(), config.wait);
-    let Some(roots) = signals.unless_stopped(move || catalog::open_roots(&paths, wait)).await else {
+    let Some(roots) = signals
+        .unless_stopped(move || catalog::open_roots(&paths, wait))
+        .await?
+    else {
         return Ok(());
     };
     let roots = roots?;
@@ -172,10 +199,7 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
             .unwrap_or_default(),
         attachment,
         roots: root_names,
-        models: models_of(&report),
-        outside: outside_of(&report),
-        files: report.files,
-        bytes: report.bytes,
+        found: Found::of(&report),
         ceiling: config.ceiling,
         dry_run: config.dry_run,
         seconds: began.elapsed().as_secs_f64(),
@@ -220,6 +244,9 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
         if let Ok(query) = queries.try_recv() {
             wiring.query(query, &source);
         }
+        if wiring.is_due() {
+            wiring.tick();
+        }
         wiring.carry_out(&mut source, &mut audience);
     };
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
@@ -228,20 +255,4 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
     drop(source);
     server.stop(GOODBYE).await;
     Ok(())
-}
-
-fn models_of(report: &ScanReport) -> BTreeMap<String, u64> {
-    let named = report
-        .models
-        .iter()
-        .map(|(layout, count)| (layout.name().into(), *count));
-    named.collect()
-}
-
-fn outside_of(report: &ScanReport) -> Vec<(String, u64)> {
-    let named = report
-        .outside
-        .iter()
-        .map(|(folder, count)| (folder.to_string_lossy().into_owned(), *count));
-    named.collect()
 }

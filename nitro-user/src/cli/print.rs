@@ -108,8 +108,11 @@ fn start_lines(started: &Started, look: Look) -> Vec<String> {
     for (number, root) in started.roots.iter().enumerate() {
         say(if number == 0 { "watching" } else { "" }, root);
     }
-    say("", &found(&started.models, started.files, started.bytes));
-    for (folder, count) in &started.outside {
+    say(
+        "",
+        &found(&started.found.models, started.found.files, started.found.bytes),
+    );
+    for (folder, count) in &started.found.outside {
         let links = if *count == 1 { "link leads" } else { "links lead" };
         say("", &format!("{count} {links} outside: add --watch {folder}"));
     }

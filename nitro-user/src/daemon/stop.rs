@@ -29,11 +29,17 @@ impl StopSignals {
     }
 
     /// Does something blocking on a thread of its own; `None` when a signal comes first, and the thread is left to the end of the process.
-    pub async fn unless_stopped<T: Send + 'static>(&mut self, what: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    ///
+    /// # Errors
+    /// It panicked.
+    pub async fn unless_stopped<T: Send + 'static>(
+        &mut self,
+        what: impl FnOnce() -> T + Send + 'static,
+    ) -> anyhow::Result<Option<T>> {
         let done = tokio::task::spawn_blocking(what);
         tokio::select! {
-            done = done => done.ok(),
-            _ = self.next() => None,
+            done = done => done.map(Some).context("a thread of the start has failed"),
+            _ = self.next() => Ok(None),
         }
     }
 }

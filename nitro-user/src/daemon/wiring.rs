@@ -9,7 +9,7 @@ use std::{
 use nitro_common::{AccessEvent, Hook, flags};
 use tokio::sync::mpsc::Sender;
 
-use super::{Audience, Started, status::status, stop::LetGo, telling::Telling};
+use super::{Audience, Found, Started, status::status, stop::LetGo, telling::Telling};
 use crate::{
     catalog::{CatalogEvent, CatalogRequest, service::CatalogService},
     config::Config,
@@ -143,7 +143,10 @@ impl Wiring {
     pub fn catalog_event(&mut self, source: &mut EbpfSource, event: CatalogEvent) -> Result<(), SourceError> {
         match event {
             CatalogEvent::Scanned(report) => {
-                tracing::info!(files = report.files, "the watch roots were looked through again")
+                tracing::info!(files = report.files, "the watch roots were looked through again");
+                if let Some((started, _)) = &mut self.started {
+                    started.found = Found::of(&report);
+                }
             }
             CatalogEvent::Watched(files) => self.watch(source, files.into_iter().map(|(file, _)| file).collect())?,
             CatalogEvent::Unwatched(files) => {
@@ -209,6 +212,11 @@ impl Wiring {
                 None => std::future::pending().await,
             }
         }
+    }
+
+    /// Whether the engine's deadline has passed while a busy ring kept its timer from being looked at.
+    pub fn is_due(&self) -> bool {
+        self.engine.deadline().is_some_and(|deadline| deadline <= clock::now())
     }
 
     fn feed(&mut self, input: Input) {
