@@ -15,7 +15,8 @@ pub struct AccessEvent {
     pub length: u32,
     /// Device as in `super_block.s_dev`: major << 20 | minor.
     pub device: u32,
-    /// `inode.i_generation`: inode numbers are reused at once, generations are not.
+    /// `inode.i_generation`: inode numbers are reused at once, generations are not. 0 where the hook does not show it (process events,
+    /// adds and deletes through classic tracepoints).
     pub generation: u32,
     /// Process (thread group) id in the initial PID namespace.
     pub process: u32,
@@ -33,7 +34,7 @@ const _: () = assert!(size_of::<AccessEvent>() == 48 && align_of::<AccessEvent>(
 pub mod flags {
     /// The eighth access in order after a jump: the reader walks, it does not hop.
     pub const IN_ORDER: u16 = 1;
-    /// The access does not continue the thread's previous one in this file.
+    /// The access does not continue the thread's previous one in this file. Jumps within one step are coalesced like other accesses.
     pub const JUMP: u16 = 2;
     /// `Exit`: the last thread of the process has ended.
     pub const LAST_THREAD: u16 = 4;
@@ -63,7 +64,7 @@ pub enum Hook {
     Exit = 7,
     /// Syscalls mode: `openat`, `openat2` returned a descriptor of a watched file.
     Open = 8,
-    /// Syscalls mode: `read`, `pread64`, `readv`, `preadv`, `sendfile`.
+    /// Syscalls mode: `read`, `pread64`, `readv`, `preadv`, `preadv2`, `sendfile`, before the wait.
     Read = 9,
     /// Syscalls mode: `mmap`.
     Map = 10,

@@ -42,6 +42,7 @@ pub mod globals {
         ("INODE_NUMBER", "inode", "i_ino"),
         ("INODE_SUPER", "inode", "i_sb"),
         ("INODE_GENERATION", "inode", "i_generation"),
+        ("INODE_SIZE", "inode", "i_size"),
         ("SUPER_DEVICE", "super_block", "s_dev"),
         ("MAPPING_HOST", "address_space", "host"),
         ("FOLIO_MAPPING", "folio", "mapping"),

@@ -44,7 +44,7 @@ pub struct CursorKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct CursorState {
-    /// Accesses: reads, fault-arounds and faults, coalesced or not.
+    /// Accesses: reads, fault-arounds and faults, coalesced or not; neither opens nor `mmap` nor what goes through `O_DIRECT`.
     pub calls: u64,
     /// Bytes of those accesses; repeated ones count again.
     pub bytes: u64,
@@ -68,7 +68,7 @@ pub struct CursorState {
     pub remove_end: u64,
     /// First byte of the previous access.
     pub start: u64,
-    /// Pages added since the previous access: what the next one finds of them it had to wait for.
+    /// Pages added since the previous access: what a read finds of them after its wait it had to wait for.
     pub fresh_start: u64,
     /// See `fresh_start`.
     pub fresh_end: u64,
@@ -76,10 +76,14 @@ pub struct CursorState {
     pub process: u32,
     /// Accesses in order since the last jump, up to 255.
     pub in_order: u32,
+    /// 1 when the previous access passed its hook before its pages were there: what `start..next` then lacks is added by the wait for it.
+    pub before_wait: u32,
+    /// 1 when an access through `O_DIRECT` was reported.
+    pub direct: u32,
 }
 
 const _: () = assert!(size_of::<FileKey>() == 16 && size_of::<CursorKey>() == 16);
-const _: () = assert!(size_of::<CursorState>() == 120 && size_of::<WatchedFile>() == 8);
+const _: () = assert!(size_of::<CursorState>() == 128 && size_of::<WatchedFile>() == 8);
 
 impl CursorState {
     /// A cursor that has seen nothing.
@@ -100,5 +104,7 @@ impl CursorState {
         fresh_end: 0,
         process: 0,
         in_order: 0,
+        before_wait: 0,
+        direct: 0,
     };
 }

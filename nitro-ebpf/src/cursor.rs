@@ -1,4 +1,4 @@
-//! Coalescing: one cursor per thread and file turns thousands of accesses into one event per 2 MiB step or jump, and counts them all.
+//! Coalescing: one cursor per thread and file turns thousands of accesses into one event per 2 MiB step, and counts them all.
 //!
 //! A cursor is written by its own thread alone. Page-cache adds and deletes are kept as one run each until the run breaks or reaches the end of
 //! a step; what is still held when the thread ends, user space reads from the map.
@@ -18,6 +18,14 @@ use crate::{
 /// No step was reported yet.
 const NO_STEP: u64 = u64::MAX;
 
+/// Its end is worth an event from now on.
+#[inline(always)]
+pub fn note_reader(who: Who) {
+    if !who.is_agent() {
+        let _ = READERS.insert(who.process, 1, 0);
+    }
+}
+
 /// The cursor of this thread in this file, made on first use; `None` when there is no room.
 #[inline(always)]
 fn cursor(tally: Tally, who: Who, inode: &Inode) -> Option<*mut CursorState> {
@@ -27,7 +35,10 @@ fn cursor(tally: Tally, who: Who, inode: &Inode) -> Option<*mut CursorState> {
         thread: who.thread,
     };
     if let Some(found) = CURSORS.get_ptr_mut(key) {
-        return Some(found);
+        // SAFETY: the element stays valid during the program. A thread id is reused; the counts of its last owner are not the new one's.
+        if unsafe { (*found).process } == who.process {
+            return Some(found);
+        }
     }
     let fresh = CursorState {
         step: NO_STEP,
@@ -35,9 +46,7 @@ fn cursor(tally: Tally, who: Who, inode: &Inode) -> Option<*mut CursorState> {
         ..CursorState::EMPTY
     };
     let _ = CURSORS.insert(key, fresh, 0);
-    if !who.is_agent() {
-        let _ = READERS.insert(who.process, 1, 0);
-    }
+    note_reader(who);
     let made = CURSORS.get_ptr_mut(key);
     if made.is_none() {
         tally.cursor_full();
@@ -53,38 +62,62 @@ fn overlap(a: (u64, u64), b: (u64, u64)) -> u64 {
     end.saturating_sub(start)
 }
 
-/// A reader's access to `start..end` of a watched file.
+/// Whether a hook hit belongs to the access that was counted last.
+///
+/// A read of many pages passes its hook once for every batch of folios, with the same end; a fault that had to wait is tried again.
 #[inline(always)]
-pub fn access(tally: Tally, who: Who, inode: &Inode, generation: u32, hook: Hook, mut bits: u16, start: u64, end: u64) {
+fn continues(cursor: &CursorState, what: &What) -> bool {
+    let same_end = what.end == cursor.next;
+    match what.hook {
+        Hook::GetPages => same_end && what.start > cursor.start && what.start < cursor.next,
+        Hook::Fault => same_end && what.start == cursor.start && cursor.before_wait != 0,
+        _ => false,
+    }
+}
+
+/// Whether an access goes on where the last one was: not before it, no further behind it than a gap. The fault-around that follows a fault
+/// begins before the page that was asked for.
+#[inline(always)]
+fn in_order(cursor: &CursorState, what: &What) -> bool {
+    let forward = what.start >= cursor.start && what.start <= cursor.next + GAP_BYTES;
+    forward || matches!(what.hook, Hook::MapPages) && what.start < cursor.start && what.end >= cursor.next
+}
+
+/// A reader's access to the range of `what` in a watched file.
+#[inline(always)]
+pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
     let mut report = true;
     if let Some(at) = cursor(tally, who, inode) {
         // SAFETY: the element stays valid during the program; this thread alone writes it.
         let cursor = unsafe { &mut *at };
-        // A read of many pages passes its hook once for every batch of folios, with the same end: one call, its bytes counted once.
-        let continued = start > cursor.start && start < cursor.next && end == cursor.next;
-        if !continued {
-            cursor.calls += 1;
-            cursor.bytes += end - start;
+        let continues = continues(cursor, &what);
+        // Of these hooks a read's alone comes after its wait. A fault-around maps what is there and waits for nothing.
+        if matches!(what.hook, Hook::GetPages) {
+            cursor.missed_bytes += overlap((cursor.fresh_start, cursor.fresh_end), (what.start, what.end));
         }
-        cursor.missed_bytes += overlap((cursor.fresh_start, cursor.fresh_end), (start, end));
         cursor.fresh_start = 0;
         cursor.fresh_end = 0;
+        cursor.before_wait = matches!(what.hook, Hook::Fault | Hook::Read) as u32;
 
-        let in_order = start >= cursor.start && start <= cursor.next + GAP_BYTES;
-        if in_order && cursor.in_order < 255 {
-            cursor.in_order += 1;
+        let in_order = continues || in_order(cursor, &what);
+        if !continues {
+            cursor.calls += 1;
+            cursor.bytes += what.end - what.start;
+            if in_order && cursor.in_order < 255 {
+                cursor.in_order += 1;
+            }
         }
         if !in_order {
             cursor.in_order = 0;
-            bits |= flags::JUMP;
+            what.flags |= flags::JUMP;
         }
-        cursor.start = start;
-        cursor.next = end;
+        cursor.start = what.start;
+        cursor.next = what.end;
 
-        let step = start / STEP_BYTES;
+        let step = what.start / STEP_BYTES;
         report = step != cursor.step;
         if cursor.in_order == IN_ORDER_CALLS {
-            bits |= flags::IN_ORDER;
+            what.flags |= flags::IN_ORDER;
             report = true;
             // Passes the threshold once per jump.
             cursor.in_order += 1;
@@ -94,33 +127,28 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, generation: u32, hook: Hook
         }
     }
     if report {
-        if matches!(hook, Hook::MapPages | Hook::Fault) && in_system_call() {
-            bits |= flags::IN_SYSCALL;
+        if matches!(what.hook, Hook::MapPages | Hook::Fault) && in_system_call() {
+            what.flags |= flags::IN_SYSCALL;
         }
-        let what = What {
-            hook,
-            flags: bits,
-            device: inode.device,
-            inode: inode.number,
-            generation,
-            start,
-            end,
-        };
-        emit(tally, who, what);
+        emit(tally, who, Some(inode), what);
     } else {
         tally.count(Counter::Coalesced);
     }
 }
 
-/// Pages `start..end` came into (`Hook::Add`) or left (`Hook::Delete`) the page cache in this thread.
+/// Pages came into (`Hook::Add`) or left (`Hook::Delete`) the page cache in this thread.
 #[inline(always)]
-pub fn change(tally: Tally, who: Who, inode: &Inode, generation: u32, hook: Hook, start: u64, end: u64) {
+pub fn change(tally: Tally, who: Who, inode: &Inode, what: What) {
+    let (start, end) = (what.start, what.end);
     let mut report = Some((start, end));
     if let Some(at) = cursor(tally, who, inode) {
         // SAFETY: as in `access`.
         let cursor = unsafe { &mut *at };
-        let run = if matches!(hook, Hook::Add) {
+        let run = if matches!(what.hook, Hook::Add) {
             cursor.added_bytes += end - start;
+            if cursor.before_wait != 0 {
+                cursor.missed_bytes += overlap((start, end), (cursor.start, cursor.next));
+            }
             if cursor.fresh_end == start {
                 cursor.fresh_end = end;
             } else {
@@ -147,18 +175,7 @@ pub fn change(tally: Tally, who: Who, inode: &Inode, generation: u32, hook: Hook
         };
     }
     match report {
-        Some((start, end)) => {
-            let what = What {
-                hook,
-                flags: 0,
-                device: inode.device,
-                inode: inode.number,
-                generation,
-                start,
-                end,
-            };
-            emit(tally, who, what);
-        }
+        Some((start, end)) => emit(tally, who, Some(inode), What { start, end, ..what }),
         None => tally.count(Counter::Coalesced),
     }
 }

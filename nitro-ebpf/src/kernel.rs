@@ -24,6 +24,7 @@ settings! {
     INODE_NUMBER: u64,
     INODE_SUPER: u64,
     INODE_GENERATION: u64,
+    INODE_SIZE: u64,
     SUPER_DEVICE: u64,
     MAPPING_HOST: u64,
     FOLIO_MAPPING: u64,
@@ -69,6 +70,25 @@ pub fn in_system_call() -> bool {
     }
 }
 
+/// Reads a field through a pointer of which the verifier knows nothing; `None` when it points nowhere.
+///
+/// # Safety
+/// `base` points to the structure that `offset` belongs to, or nowhere.
+#[inline(always)]
+pub unsafe fn far_field<T: Copy>(base: *const u8, offset: &Global<u64>) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(base.wrapping_add(offset.load() as usize).cast::<T>()) }.ok()
+}
+
+/// How the fields of an inode can be reached. Known where the program is compiled, so that only one way is left of each `match`.
+#[derive(Clone, Copy)]
+enum Reach {
+    /// The verifier knows the pointer's type: plain loads.
+    Typed(Typed),
+    /// It does not: loads through a helper.
+    Far(*const u8),
+}
+
 /// A file as the page cache knows it.
 #[derive(Clone, Copy)]
 pub struct Inode {
@@ -77,7 +97,7 @@ pub struct Inode {
     /// `s_dev`.
     pub device: u32,
     /// The structure, for fields that only watched files need.
-    pub at: Typed,
+    at: Reach,
 }
 
 impl Inode {
@@ -94,7 +114,31 @@ impl Inode {
             Self {
                 number: field(at, &INODE_NUMBER),
                 device: field(superblock, &SUPER_DEVICE),
-                at,
+                at: Reach::Typed(at),
+            }
+        }
+    }
+
+    /// Its generation.
+    #[inline(always)]
+    pub fn generation(&self) -> u32 {
+        // SAFETY: `at` is a `struct inode`, reached the way it says.
+        unsafe {
+            match self.at {
+                Reach::Typed(at) => field(at, &INODE_GENERATION),
+                Reach::Far(at) => far_field(at, &INODE_GENERATION).unwrap_or(0),
+            }
+        }
+    }
+
+    /// Its size in bytes.
+    #[inline(always)]
+    pub fn size(&self) -> u64 {
+        // SAFETY: as in `generation`.
+        unsafe {
+            match self.at {
+                Reach::Typed(at) => field(at, &INODE_SIZE),
+                Reach::Far(at) => far_field(at, &INODE_SIZE).unwrap_or(0),
             }
         }
     }

@@ -12,7 +12,7 @@ use nitro_common::{Counter, Hook};
 
 use crate::{
     cursor,
-    emit::generation,
+    emit::What,
     guard::{Tally, Who, watched},
     kernel::{EMPTY, FOLIO_FLAGS, FOLIO_INDEX, FOLIO_MAPPING, FOLIO_ORDER, HEAD_MASK, Inode, PAGE_SHIFT, Typed, field},
 };
@@ -36,9 +36,18 @@ fn mapping_access(hook: Hook, mapping: Typed, first: u64, last: u64) -> i32 {
         return 0;
     }
     let shift = PAGE_SHIFT.load() & 31;
-    let (start, end) = (first << shift, last.wrapping_add(1) << shift);
+    // A read's last page follows from its length, which may reach beyond the end of the file.
+    let pages = (inode.size().wrapping_sub(1) >> shift).wrapping_add(1);
+    let end = last.wrapping_add(1);
+    let (start, end) = (first << shift, (if end < pages { end } else { pages }) << shift);
+    let what = What {
+        hook,
+        flags: 0,
+        start,
+        end,
+    };
     if end > start {
-        cursor::access(tally, who, &inode, generation(&inode), hook, 0, start, end);
+        cursor::access(tally, who, &inode, what);
     } else {
         tally.count(Counter::Filtered);
     }
@@ -68,14 +77,13 @@ fn folio_change(hook: Hook, folio: Typed) -> i32 {
         (inode, field::<u64>(folio, &FOLIO_INDEX), 1u64 << order)
     };
     let shift = PAGE_SHIFT.load() & 31;
-    cursor::change(
-        tally,
-        Who::current(),
-        &inode,
-        generation(&inode),
+    let (start, end) = (index << shift, (index + pages) << shift);
+    let what = What {
         hook,
-        index << shift,
-        (index + pages) << shift,
-    );
+        flags: 0,
+        start,
+        end,
+    };
+    cursor::change(tally, Who::current(), &inode, what);
     0
 }

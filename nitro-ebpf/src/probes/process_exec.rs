@@ -30,12 +30,10 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     emit(
         tally,
         who,
+        None,
         What {
             hook: Hook::Exec,
             flags: 0,
-            device: 0,
-            inode: 0,
-            generation: 0,
             start: 0,
             end: 0,
         },

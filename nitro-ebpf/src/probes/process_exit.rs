@@ -33,12 +33,10 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     emit(
         tally,
         who,
+        None,
         What {
             hook: Hook::Exit,
             flags,
-            device: 0,
-            inode: 0,
-            generation: 0,
             start: 0,
             end: 0,
         },

@@ -20,6 +20,9 @@ use crate::{
     units::{FileId, FileVersion},
 };
 
+/// The mount table of the calling thread; that of the process would be its first thread's.
+pub(super) const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
+
 /// Entries after which the table is thrown away and learned anew: mounts that come and go must not add up.
 const MOST_KNOWN: usize = 65_536;
 
@@ -32,7 +35,7 @@ pub struct Devices {
 
 impl Default for Devices {
     fn default() -> Self {
-        Self::of(Path::new("/proc/self/mountinfo"))
+        Self::of(Path::new(MOUNTINFO))
     }
 }
 

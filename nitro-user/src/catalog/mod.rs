@@ -9,19 +9,31 @@
 // In tests a failed unwrap is a failed test; the build without tests still refuses it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod changes;
+mod delta;
+mod describe;
 pub mod identity;
+pub mod layout;
+mod links;
+mod listing;
+mod matching;
 pub mod message;
 pub mod model;
+mod presence;
 pub mod report;
 pub mod roots;
+mod scan;
 pub mod service;
+mod table;
+#[cfg(test)]
+mod tests;
+mod warning;
 
 use std::{
-    collections::HashMap,
-    ffi::OsStr,
+    collections::HashSet,
     io,
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 pub use message::{CatalogEvent, CatalogRequest};
@@ -29,13 +41,17 @@ pub use report::ScanReport;
 pub use roots::{WatchRoot, open_roots};
 
 use self::{
+    delta::Delta,
+    describe::Descriptions,
     identity::Devices,
-    model::{Description, LayoutKind, Model, Part, Place},
+    links::Anchor,
+    listing::{Job, Watching},
+    model::Place,
+    scan::{Means, Reach},
+    table::{DirNumber, NONE, NodeNumber, Table},
+    warning::Warnings,
 };
-use crate::{
-    sys::stat,
-    units::{ByteCount, FileId},
-};
+use crate::units::FileId;
 
 /// Smallest file that the kernel filter is told of. Below it (manifests, tokenizers, configuration) a file is read in
 /// one kernel readahead, so that warming it gains less than the event costs; in the catalog it still is.
@@ -86,102 +102,141 @@ pub enum CatalogError {
 #[derive(Debug)]
 pub struct Catalog {
     devices: Arc<Devices>,
-    files: HashMap<FileId, (u64, Place)>,
+    table: Table,
+    anchors: Vec<Anchor>,
+    warnings: Warnings,
+    /// Directories that have no inotify watch though they should: looked at again from time to time.
+    uncovered: HashSet<DirNumber>,
+    descriptions: Descriptions,
+    /// Changes that were noticed in passing and not told yet.
+    noticed: Delta,
 }
 
 impl Catalog {
-    /// Looks through `roots`. Vanishing files are no error.
-    pub fn scan(roots: &[WatchRoot], devices: Arc<Devices>) -> (Self, ScanReport) {
-        let mut catalog = Self {
+    /// A catalog that knows no file yet.
+    fn new(roots: &[WatchRoot], devices: Arc<Devices>) -> Self {
+        let anchors = roots
+            .iter()
+            .map(|root| Anchor {
+                root: root.clone(),
+                dir: None,
+            })
+            .collect();
+        Self {
             devices,
-            files: HashMap::new(),
-        };
-        for root in roots.iter().filter(|root| root.present) {
-            catalog.walk(&root.path, Path::new(""));
+            table: Table::default(),
+            anchors,
+            warnings: Warnings::default(),
+            uncovered: HashSet::new(),
+            descriptions: Descriptions::default(),
+            noticed: Delta::recording(),
         }
-        let bytes = catalog.files.values().map(|(size, _)| size).sum();
-        let report = ScanReport {
-            files: catalog.files.len() as u64,
-            bytes: ByteCount(bytes),
-            ..ScanReport::default()
-        };
+    }
+
+    /// Looks through `roots` once, without following what changes later: see [`service`] for that. Roots that are not
+    /// there, and files that vanish, are no error.
+    pub fn scan(roots: &[WatchRoot], devices: Arc<Devices>) -> (Self, ScanReport) {
+        let mut catalog = Self::new(roots, devices);
+        let stop = AtomicBool::new(false);
+        let mut delta = Delta::default();
+        catalog.look_through_roots(
+            Means {
+                inotify: None,
+                stop: &stop,
+            },
+            &mut delta,
+        );
+        catalog.table.reclaim(&mut delta);
+        let report = catalog.report();
         (catalog, report)
     }
 
-    fn walk(&mut self, root: &Arc<Path>, below: &Path) {
-        let Ok(entries) = std::fs::read_dir(root.join(below)) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let below = below.join(entry.file_name());
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() {
-                self.walk(root, &below);
-            } else if kind.is_file()
-                && let Ok(file) = crate::sys::open::open_beneath(root, &below)
-                && let Ok(status) = stat::status_of(&file)
-            {
-                let id = self.devices.file_id(&status);
-                self.files.insert(
-                    id,
-                    (
-                        status.size,
-                        Place {
-                            root: root.clone(),
-                            below,
-                        },
-                    ),
-                );
+    /// Looks through all roots that are there; those that are known, again.
+    fn look_through_roots(&mut self, means: Means<'_>, delta: &mut Delta) {
+        let mut tops = Vec::new();
+        for (number, anchor) in (0..).zip(&mut self.anchors) {
+            if anchor.root.present {
+                tops.push(*anchor.dir.get_or_insert_with(|| self.table.add_root(number)));
+            }
+        }
+        self.look_through(&tops, Reach::Everything, means, delta);
+        self.drop_empty_roots(delta);
+    }
+
+    /// Takes out roots that could not be opened, or that another root's tree holds.
+    fn drop_empty_roots(&mut self, delta: &mut Delta) {
+        for anchor in &mut self.anchors {
+            let opened = |dir: DirNumber| self.table.dir(dir).is_some_and(|dir| dir.identity.is_some());
+            if let Some(dir) = anchor.dir.filter(|dir| !opened(*dir)) {
+                self.table.remove_root(dir, delta);
+                anchor.dir = None;
             }
         }
     }
 
-    /// All files with their sizes in bytes, each once.
-    pub fn files(&self) -> impl Iterator<Item = (FileId, u64)> + '_ {
-        self.files.iter().map(|(file, (size, _))| (*file, *size))
-    }
-
-    /// Where the file is.
-    pub fn place(&self, file: FileId) -> Option<Place> {
-        self.files.get(&file).map(|(_, place)| place.clone())
-    }
-
-    /// What the file is part of; `None` when it is not in the catalog. May read headers and small manifests: call it
-    /// on the catalog's own thread.
-    pub fn describe(&mut self, file: FileId) -> Option<Description> {
-        let (size, place) = self.files.get(&file)?;
-        let name = place
-            .below
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let part = Part {
-            file,
-            size: *size,
-            header: 0,
-            place: place.clone(),
-        };
-        let model = Model {
-            name,
-            layout: LayoutKind::Single,
-            parts: vec![part],
-        };
-        Some(Description {
-            file,
-            model: Arc::new(model),
-            position: 0,
+    /// The work order for listing a directory.
+    fn job(&self, dir: DirNumber) -> Option<Job> {
+        let known = self.table.dir(dir)?;
+        let root = self.anchors.get(known.root as usize)?.root.path.clone();
+        let above = (known.node != NONE)
+            .then(|| self.table.dir(self.table.parent(known.node)))
+            .flatten();
+        let above = above.and_then(|above| above.identity).map(|(device, _)| device);
+        Some(Job {
+            dir,
+            root,
+            below: self.table.path_of_dir(dir).into(),
+            above,
         })
     }
 
-    /// The file that an argument of some process names, by its name alone: the process may live in another mount
-    /// namespace, so that its path says nothing here. `None` when no file, or more than one, fits.
-    pub fn match_argument(&self, argument: &OsStr) -> Option<FileId> {
-        let name = Path::new(argument).file_name()?;
-        let mut fits = self
-            .files
-            .iter()
-            .filter(|(_, (_, place))| place.below.file_name() == Some(name));
-        fits.next().map(|(file, _)| *file)
+    /// Notes whether changes of a directory are told.
+    fn watching(&mut self, dir: DirNumber, watching: Watching) {
+        match watching {
+            Watching::By(_) | Watching::Unasked => {
+                self.uncovered.remove(&dir);
+                return;
+            }
+            Watching::Exhausted => self.warnings.once("inotify", || {
+                "no inotify watches left: changes in some directories are noticed within a minute only; \
+                 raise fs.inotify.max_user_watches"
+                    .into()
+            }),
+            Watching::Refused => self.warnings.once("refused", || {
+                "some file systems do not tell of changes: they are looked at once a minute".into()
+            }),
+        }
+        self.uncovered.insert(dir);
+    }
+
+    fn path_of_dir(&self, dir: DirNumber) -> PathBuf {
+        let root = self.table.dir(dir).and_then(|dir| self.anchors.get(dir.root as usize));
+        root.map_or_else(PathBuf::new, |anchor| {
+            anchor.root.path.join(self.table.path_of_dir(dir))
+        })
+    }
+
+    fn place_of(&self, node: NodeNumber) -> Option<Place> {
+        let root = self.table.dir(self.table.parent(node))?.root;
+        let root = self.anchors.get(root as usize)?.root.path.clone();
+        Some(Place {
+            root,
+            below: self.table.path_of(node).into(),
+        })
+    }
+
+    /// All files with their sizes in bytes, each once.
+    pub fn files(&self) -> impl Iterator<Item = (FileId, u64)> + '_ {
+        self.table.files()
+    }
+
+    /// Where the file is; its first name when it has several.
+    pub fn place(&self, file: FileId) -> Option<Place> {
+        self.place_of(self.table.file(file)?)
+    }
+
+    /// What was noticed since the last call, for the log.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        self.warnings.take()
     }
 }

@@ -1,8 +1,17 @@
 //! What a scan found, as values for the start-up lines: "12 models, 80 GB, outside: add --watch /data".
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::{Path, PathBuf},
+};
 
-use super::model::LayoutKind;
+use super::{
+    Catalog,
+    layout::split,
+    links::{Target, resolve},
+    model::LayoutKind,
+    table::{DirNumber, NONE},
+};
 use crate::units::ByteCount;
 
 /// The result of looking through all roots.
@@ -31,18 +40,84 @@ impl ScanReport {
     }
 }
 
-impl ScanReport {
-    /// The start-up lines: `12 models, 80 GiB in 96 files`, and where links lead outside.
-    pub fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!(
-            "{} models, {} in {} files",
-            self.models.values().sum::<u64>(),
-            self.bytes,
-            self.files
-        )];
-        for (folder, count) in &self.outside {
-            lines.push(format!("{count} links lead outside: add --watch {}", folder.display()));
+/// Directories that links lead to which are listed; the rest is counted under the last.
+const MOST_OUTSIDE: usize = 16;
+
+impl Catalog {
+    /// What is in the catalog now.
+    pub(super) fn report(&mut self) -> ScanReport {
+        let mut report = ScanReport {
+            files: self.table.file_count() as u64,
+            bytes: ByteCount(self.table.bytes()),
+            directories: self.table.dir_count() as u64,
+            outside: self.outside(),
+            ..ScanReport::default()
+        };
+        self.count_models(&mut report.models);
+        report.warnings = self.take_warnings();
+        report
+    }
+
+    /// Where links lead that leave the roots.
+    fn outside(&self) -> Vec<(PathBuf, u64)> {
+        let mut places: HashMap<PathBuf, u64> = HashMap::new();
+        for link in self.table.links() {
+            let Some(text) = self.table.as_link(link) else { continue };
+            if let Target::Outside(path) = resolve(&self.table, &self.anchors, Some(self.table.parent(link)), text) {
+                let place = path.parent().map_or_else(|| path.clone(), Path::to_owned);
+                *places.entry(place).or_default() += 1;
+            }
         }
-        lines
+        let mut places: Vec<_> = places.into_iter().collect();
+        places.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        places.truncate(MOST_OUTSIDE);
+        places
+    }
+
+    /// Counts models by the names of files and directories alone.
+    fn count_models(&self, models: &mut BTreeMap<LayoutKind, u64>) {
+        let mut count = |kind| *models.entry(kind).or_default() += 1;
+        for dir in self.table.dirs() {
+            let child = |name: &[u8]| self.table.child(dir, name).and_then(|node| self.table.as_dir(node));
+            let node = self.table.dir(dir).map_or(NONE, |dir| dir.node);
+            if let (Some(manifests), Some(_)) = (child(b"manifests"), child(b"blobs")) {
+                (0..self.files_at(manifests, 3)).for_each(|_| count(LayoutKind::Ollama));
+            }
+            if node != NONE && self.table.name(node).starts_with(b"models--") && child(b"snapshots").is_some() {
+                count(LayoutKind::HuggingFace);
+            }
+        }
+        let mut series = HashSet::new();
+        for node in self.table.file_nodes() {
+            let name = self.table.name(node);
+            let kind = if name.ends_with(b".gguf") {
+                LayoutKind::Gguf
+            } else if name.ends_with(b".safetensors") {
+                LayoutKind::Safetensors
+            } else {
+                continue;
+            };
+            // All parts of a series are one model. Only parts are remembered: names alone are different anyway.
+            let part = split::parse(name).is_some();
+            if !part || series.insert((self.table.parent(node), split::series_of(name).to_owned())) {
+                count(kind);
+            }
+        }
+    }
+
+    /// Files exactly `levels` directories below `dir`.
+    fn files_at(&self, dir: DirNumber, levels: u32) -> u64 {
+        let mut count = 0;
+        let mut open = vec![(dir, levels)];
+        while let Some((dir, levels)) = open.pop() {
+            for node in self.table.children(dir) {
+                match self.table.as_dir(node) {
+                    Some(below) if levels > 0 => open.push((below, levels - 1)),
+                    None if levels == 0 && self.table.as_file(node).is_some() => count += 1,
+                    _ => {}
+                }
+            }
+        }
+        count
     }
 }

@@ -7,24 +7,40 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
     thread::{Builder, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        eventfd::{EfdFlags, EventFd},
+        inotify::{InitFlags, Inotify},
+    },
+};
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 use super::{
-    BATCH, Catalog, CatalogError, CatalogEvent, CatalogRequest, SMALLEST_WATCHED, WatchRoot, identity::Devices,
+    BATCH, Catalog, CatalogError, CatalogEvent, CatalogRequest, SMALLEST_WATCHED, WatchRoot,
+    changes::Pending,
+    delta::Delta,
+    identity::Devices,
+    presence::Presence,
+    scan::{Means, Reach},
 };
 
 /// Requests that may wait.
 const MOST_WAITING: usize = 1024;
+
+/// How often directories that have no inotify watch are looked at.
+const UNCOVERED: Duration = Duration::from_secs(60);
 
 /// How long to wait before offering an event again to a receiver that is behind.
 const BEHIND: Duration = Duration::from_millis(5);
@@ -71,14 +87,27 @@ impl CatalogService {
         let wake = Arc::new(wake.map_err(io::Error::from).map_err(failed("create an eventfd"))?);
         let (requests, waiting) = mpsc::sync_channel(MOST_WAITING);
         let stop = Arc::new(AtomicBool::new(false));
-        let outbox = Outbox {
-            events,
-            stop: stop.clone(),
+        let instances = |source: io::Error| CatalogError::Service {
+            operation: "watch for changes with inotify",
+            source,
+            remedy: "raise fs.inotify.max_user_instances",
         };
-        let thread = Builder::new()
-            .name("catalog".into())
-            .spawn(move || run(&roots, devices, &waiting, &outbox))
-            .map_err(failed("start the catalog's thread"))?;
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(io::Error::from);
+        let service = Service {
+            catalog: Catalog::new(&roots, devices),
+            inotify: inotify.map_err(instances)?,
+            presence: Presence::new().map_err(instances)?,
+            pending: Pending::default(),
+            waiting,
+            wake: wake.clone(),
+            outbox: Outbox {
+                events,
+                stop: stop.clone(),
+            },
+            next_look: None,
+        };
+        let thread = Builder::new().name("catalog".into()).spawn(move || service.run());
+        let thread = thread.map_err(failed("start the catalog's thread"))?;
         Ok(Self {
             requests,
             wake,
@@ -130,10 +159,14 @@ struct Outbox {
 }
 
 impl Outbox {
+    fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
     /// Hands an event over, waiting while the receiver is behind. False when the service is to end.
     fn send(&self, event: CatalogEvent) -> bool {
         let mut event = event;
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.stopping() {
             match self.events.try_send(event) {
                 Ok(()) => return true,
                 Err(TrySendError::Closed(_)) => return false,
@@ -145,36 +178,197 @@ impl Outbox {
     }
 }
 
-fn run(roots: &[WatchRoot], devices: Arc<Devices>, waiting: &mpsc::Receiver<CatalogRequest>, outbox: &Outbox) {
-    let (mut catalog, report) = Catalog::scan(roots, devices);
-    let watched: Vec<_> = catalog.files().filter(|(_, size)| *size >= SMALLEST_WATCHED).collect();
-    for batch in watched.chunks(BATCH) {
-        if !outbox.send(CatalogEvent::Watched(batch.to_vec())) {
+/// The thread's own state.
+struct Service {
+    catalog: Catalog,
+    inotify: Inotify,
+    presence: Presence,
+    pending: Pending,
+    waiting: mpsc::Receiver<CatalogRequest>,
+    wake: Arc<EventFd>,
+    outbox: Outbox,
+    /// When directories without a watch are looked at next.
+    next_look: Option<Instant>,
+}
+
+impl Service {
+    fn run(mut self) {
+        self.presence.watch(self.catalog.anchors());
+        if !self.scan() {
             return;
         }
+        while !self.outbox.stopping() && self.wait() {
+            let _ = self.wake.read();
+            if !(self.answer() && self.act()) {
+                return;
+            }
+        }
     }
-    if !outbox.send(CatalogEvent::Scanned(report)) {
-        return;
-    }
-    while let Ok(request) = waiting
-        .recv_timeout(Duration::from_secs(1))
-        .or_else(|error| match error {
-            mpsc::RecvTimeoutError::Timeout => Ok(CatalogRequest::Match {
-                process: 0,
-                arguments: vec![],
-            }),
-            mpsc::RecvTimeoutError::Disconnected => Err(error),
-        })
-    {
-        let told = match request {
-            CatalogRequest::Describe(file) => outbox.send(CatalogEvent::Described(catalog.describe(file), file)),
-            CatalogRequest::Match { process, arguments } => arguments
-                .iter()
-                .filter_map(|argument| catalog.match_argument(argument))
-                .all(|file| outbox.send(CatalogEvent::Matched { process, file })),
+
+    /// Sleeps until there is something to do, and collects what the kernel tells. False when it cannot.
+    fn wait(&mut self) -> bool {
+        let timeout = match self.pending.due().into_iter().chain(self.next_look).min() {
+            // Rounded up: a wait that ends a little early would spin.
+            Some(due) => PollTimeout::try_from(due.saturating_duration_since(Instant::now()).as_millis() + 1),
+            None => Ok(PollTimeout::NONE),
         };
-        if !told || outbox.stop.load(Ordering::Acquire) {
-            return;
+        let mut fds = vec![
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.presence.above.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(
+            self.presence
+                .mounts
+                .as_ref()
+                .map(|mounts| PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)),
+        );
+        match poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return false,
         }
+        let ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
+        let (changes, above, mounts) = (ready(1), ready(2), ready(3));
+        let now = Instant::now();
+        if changes {
+            self.catalog.collect(&self.inotify, &mut self.pending, now);
+        }
+        if above || mounts {
+            self.presence.drain();
+            self.pending.begin(now);
+            self.pending.roots = true;
+        }
+        if mounts {
+            self.catalog.devices.forget();
+            let changed = self.presence.changed_mounts();
+            for dir in self.catalog.directories_at(&changed) {
+                self.pending.dir(dir, now);
+            }
+        }
+        true
+    }
+
+    /// Answers the requests that wait. False when the service is to end.
+    fn answer(&mut self) -> bool {
+        while let Ok(request) = self.waiting.try_recv() {
+            let told = match request {
+                CatalogRequest::Describe(file) => {
+                    let description = self.catalog.describe(file);
+                    let noticed = std::mem::replace(&mut self.catalog.noticed, Delta::recording());
+                    // What changed first: the answer is about the file as it is now.
+                    self.tell(noticed) && self.outbox.send(CatalogEvent::Described(description, file))
+                }
+                CatalogRequest::Match { process, arguments } => {
+                    let mut files: Vec<_> = arguments
+                        .iter()
+                        .filter_map(|argument| self.catalog.match_argument(argument))
+                        .collect();
+                    files.sort_unstable();
+                    files.dedup();
+                    files
+                        .into_iter()
+                        .all(|file| self.outbox.send(CatalogEvent::Matched { process, file }))
+                }
+            };
+            if !told || self.outbox.stopping() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Acts on what was collected, once the burst is over. False when the service is to end.
+    fn act(&mut self) -> bool {
+        let now = Instant::now();
+        let mut delta = Delta::recording();
+        let means = Means {
+            inotify: Some(&self.inotify),
+            stop: &self.outbox.stop,
+        };
+        if self.pending.due().is_some_and(|due| due <= now) {
+            let pending = std::mem::take(&mut self.pending);
+            // Events were lost, perhaps those of the roots, too.
+            let everything = pending.everything;
+            let roots = pending.roots || everything;
+            if roots && (self.catalog.check_roots(means, &mut delta) || self.presence.is_stale(self.catalog.anchors()))
+            {
+                self.presence.watch(self.catalog.anchors());
+                // A root may have come before the new watch was there.
+                self.pending.begin(now);
+                self.pending.roots = true;
+            }
+            self.catalog.apply(pending, means, &mut delta);
+            if everything {
+                let report = self.catalog.report();
+                return self.tell(delta) && self.outbox.send(CatalogEvent::Scanned(report)) && self.plan_look(now);
+            }
+        }
+        if self.next_look.is_some_and(|due| due <= now) {
+            let dirs: Vec<_> = self.catalog.uncovered.iter().copied().collect();
+            self.catalog.look_through(&dirs, Reach::New, means, &mut delta);
+            self.next_look = None;
+        }
+        self.tell(delta) && self.plan_look(now)
+    }
+
+    /// Sets when uncovered directories are looked at, given that the last look began at `began`.
+    fn plan_look(&mut self, began: Instant) -> bool {
+        if self.catalog.uncovered.is_empty() {
+            self.next_look = None;
+        } else if self.next_look.is_none() {
+            // At most one twentieth of the time is spent on looking.
+            self.next_look = Some(Instant::now() + UNCOVERED.max(began.elapsed() * 20));
+        }
+        true
+    }
+
+    /// The first scan: everything is new.
+    fn scan(&mut self) -> bool {
+        let means = Means {
+            inotify: Some(&self.inotify),
+            stop: &self.outbox.stop,
+        };
+        let began = Instant::now();
+        let mut delta = Delta::default();
+        self.catalog.look_through_roots(means, &mut delta);
+        self.catalog.settle(delta, means);
+        let mut batch = Vec::new();
+        for (file, size) in self.catalog.files().filter(|(_, size)| *size >= SMALLEST_WATCHED) {
+            batch.push((file, size));
+            if batch.len() == BATCH && !self.outbox.send(CatalogEvent::Watched(std::mem::take(&mut batch))) {
+                return false;
+            }
+        }
+        if !batch.is_empty() && !self.outbox.send(CatalogEvent::Watched(batch)) {
+            return false;
+        }
+        let report = self.catalog.report();
+        // A root that appeared during the scan, before it was known to be missing, is found by this.
+        self.pending.begin(began);
+        self.pending.roots = true;
+        self.outbox.send(CatalogEvent::Scanned(report)) && self.plan_look(began)
+    }
+
+    /// Tells the net effect of a batch, and what is to be warned of. False when the service is to end.
+    fn tell(&mut self, delta: Delta) -> bool {
+        let means = Means {
+            inotify: Some(&self.inotify),
+            stop: &self.outbox.stop,
+        };
+        let net = self.catalog.settle(delta, means);
+        let gone = net
+            .unwatched
+            .chunks(BATCH)
+            .map(|batch| CatalogEvent::Unwatched(batch.to_vec()));
+        let come = net
+            .watched
+            .chunks(BATCH)
+            .map(|batch| CatalogEvent::Watched(batch.to_vec()));
+        let changed = net.changed.iter().map(|file| CatalogEvent::Changed(*file));
+        let warnings = self.catalog.take_warnings().into_iter().map(CatalogEvent::Warning);
+        gone.chain(come)
+            .chain(changed)
+            .chain(warnings)
+            .all(|event| self.outbox.send(event))
     }
 }

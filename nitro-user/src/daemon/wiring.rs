@@ -100,6 +100,7 @@ impl Wiring {
             }
             Some(hook) => {
                 if let Some(access) = access_of(hook, &event) {
+                    tracing::trace!(?access);
                     if event.flags & flags::DIRECT != 0 {
                         let direct = Input::Direct {
                             process: access.process,
@@ -116,6 +117,7 @@ impl Wiring {
 
     /// A worker is done with a step.
     pub fn outcome(&mut self, outcome: Outcome) {
+        tracing::trace!(?outcome);
         self.feed(Input::Outcome(outcome));
     }
 

@@ -7,10 +7,16 @@ use super::{
     evidence::{self, Evidence},
     happening::{Happening, Skip, What},
     input::{Access, AccessKind, FileCounts, Outcome, StepEnd},
-    plan::{budget::Budget, device::Device, window::Window},
+    plan::{
+        admission::{self, Admission},
+        budget::Budget,
+        device::Device,
+        window::Window,
+    },
     predict::sequence,
     receipt::{self, Receipt},
     steps::Steps,
+    walk::{Move, Walk},
 };
 use crate::{
     catalog::model::Model,
@@ -26,9 +32,6 @@ const IDLE_END: Duration = Duration::from_secs(30);
 
 /// While a load is announced and not seen, its process is looked at so often for `O_DIRECT`.
 const DIRECT_CHECK: Duration = Duration::from_millis(250);
-
-/// Jumps in a row that neither walk nor land on what was warmed, after which the reader is taken for a random one.
-const HOPS: u32 = 8;
 
 /// Where a load stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,11 +113,16 @@ pub struct Load {
     window: Window,
     /// Bytes warmed and not used by this reader.
     unused: u64,
-    position: (usize, u64),
-    in_order_parts: usize,
-    /// The reader came back to an earlier place of a part: what it left out may still come.
-    wanders: bool,
-    hops: u32,
+    /// Of those, bytes that the reader jumped away from: it may come back to them, they do not hold up what is ahead of it.
+    stranded: u64,
+    /// Bytes that were in flight when it jumped: steps of one load arrive in order, so that the next to arrive are these.
+    stranded_in_flight: u64,
+    walk: Walk,
+    /// After a jump into the cold nothing is warmed until the reader walks again.
+    lost: bool,
+    admission: Admission,
+    /// The reader is served so fast that help could only cost it.
+    keeps_up: bool,
     frozen: bool,
     stream_open: bool,
     surveyed: Vec<bool>,
@@ -154,10 +162,12 @@ impl Load {
             checked: now,
             window: Window::default(),
             unused: 0,
-            position: (position, 0),
-            in_order_parts: 1,
-            wanders: false,
-            hops: 0,
+            stranded: 0,
+            stranded_in_flight: 0,
+            walk: Walk::begin(position),
+            lost: false,
+            admission: Admission::default(),
+            keeps_up: false,
             frozen: false,
             stream_open: false,
             surveyed: vec![false; parts],
@@ -202,39 +212,37 @@ impl Load {
         };
         let (size, header) = (known.size, known.header);
         let steps = self.parts[part].get_or_insert_with(|| Steps::new(size));
+        let warm = steps.is_warm(access.range.start / STEP);
         let met = steps.demand(access.range, access.at);
         self.unused = self.unused.saturating_sub(met.used);
+        self.stranded = self.stranded.min(self.unused);
         self.window.consumed(met.used);
+        let needs_help = self.admission.needs_help(access.at, met.fresh * STEP);
 
-        self.follow(part, access, met.used > 0);
-        if self.stage == Stage::Confirmed && self.hops >= HOPS {
-            self.skip(Skip::Random, actions);
+        if self.walk.follow(part, access, met, warm) == Move::ColdJump {
+            self.stranded = self.unused;
+            self.stranded_in_flight = self.in_flight;
+            self.window.jumped(self.walk.typical_run());
+            self.lost = self.walk.typical_run() < STEP;
+        } else if access.in_order || !access.jump {
+            self.lost = false;
+        }
+        let walks = access.in_order || access.jump && !self.lost;
+        if walks && let Some(Some(steps)) = self.parts.get_mut(part) {
+            steps.want_rest(access.range.start / STEP);
+        }
+        if self.stage == Stage::Confirmed {
+            self.keeps_up &= !needs_help;
+            if self.walk.is_random() {
+                self.skip(Skip::Random, actions);
+            }
         }
         if evidence::of_access(access, header) == Evidence::Progress
             && matches!(self.stage, Stage::Suspected | Stage::Announced)
         {
+            self.keeps_up = !needs_help;
             self.confirm(access.at, device, budget, actions);
         }
-    }
-
-    /// Keeps the position, and what kind of walk it is.
-    fn follow(&mut self, part: usize, access: &Access, met_ours: bool) {
-        let (at_part, at) = self.position;
-        if part != at_part {
-            self.in_order_parts = if part == at_part + 1 {
-                self.in_order_parts + 1
-            } else {
-                1
-            };
-        } else if access.jump && access.range.start < at {
-            self.wanders = true;
-        }
-        if access.in_order || !access.jump || met_ours {
-            self.hops = 0;
-        } else {
-            self.hops += 1;
-        }
-        self.position = (part, access.range.start);
     }
 
     /// Strong evidence.
@@ -264,8 +272,10 @@ impl Load {
         self.evidence = evidence;
         self.begun = now;
         self.strong_at.get_or_insert(now);
-        self.position = (part, self.position.1);
-        self.window.open_unconfirmed(device.rate());
+        self.walk.expect(part);
+        if !admission::keeps_up(device.rate()) {
+            self.window.open_unconfirmed(device.rate());
+        }
         actions.push(Action::Tell(self.tell(
             What::Load,
             self.model_bytes(),
@@ -283,7 +293,7 @@ impl Load {
     }
 
     fn ask_direct(&self, actions: &mut Vec<Action>) {
-        if let Some(part) = self.model.parts.get(self.position.0) {
+        if let Some(part) = self.model.parts.get(self.walk.part()) {
             actions.push(Action::AskDirect {
                 process: self.process,
                 file: part.file,
@@ -326,33 +336,46 @@ impl Load {
         if self.stage == Stage::Announced && self.last_access.is_none() && !self.skipped.contains(&Skip::NeverRead) {
             self.skipped.push(Skip::NeverRead);
         }
+        if self.keeps_up && self.first_submit.is_none() && self.skipped.is_empty() {
+            self.skipped.push(Skip::FastDevice);
+        }
         self.stage = Stage::Ended;
         self.window.close();
         self.close(actions);
     }
 
+    /// Bytes warmed, or on their way, ahead of where the reader is now.
+    fn ahead(&self) -> u64 {
+        (self.unused - self.stranded) + (self.in_flight - self.stranded_in_flight.min(self.in_flight))
+    }
+
     /// Whether it could use a step.
     pub fn wants(&self) -> bool {
-        matches!(self.stage, Stage::Announced | Stage::Confirmed) && !self.frozen && self.window.size() > 0
+        matches!(self.stage, Stage::Announced | Stage::Confirmed)
+            && !(self.frozen || self.lost || self.keeps_up)
+            && self.window.size() > 0
     }
 
     /// The next step that may be warmed; `None` when the window or the ceiling is full, or all is covered.
     pub fn next_step(&mut self, budget: &Budget) -> Option<Planned> {
-        if !self.wants() || self.unused + self.in_flight + STEP > self.window.size() || !budget.admits(STEP) {
+        if !self.wants() || self.ahead() + STEP > self.window.size() || !budget.admits(STEP) {
             return None;
         }
-        let (first, at) = self.position;
-        let last = first
-            .saturating_add(sequence::reach(self.model.layout, self.in_order_parts))
-            .min(self.parts.len() - 1);
+        let first = self.walk.part();
+        let reach = sequence::reach(self.model.layout, self.walk.in_order_parts());
+        let last = first.saturating_add(reach).min(self.parts.len() - 1);
         for part in first..=last {
-            let from = if part == first { at / STEP } else { 0 };
+            let from = if part == first { self.walk.step() } else { 0 };
             if let Some(found) = self.uncovered(part, from) {
                 return Some(found);
             }
         }
         // A reader that jumps back and forth reads, as a rule, everything: tensors in an order of its own.
-        if self.wanders { self.uncovered(first, 0) } else { None }
+        if self.walk.wanders() {
+            self.uncovered(first, 0)
+        } else {
+            None
+        }
     }
 
     fn uncovered(&mut self, part: usize, from: u64) -> Option<Planned> {
@@ -417,6 +440,10 @@ impl Load {
             }
         }
         self.unused += unused;
+        if self.stranded_in_flight > 0 {
+            self.stranded_in_flight = self.stranded_in_flight.saturating_sub(outcome.range.len());
+            self.stranded += unused;
+        }
         budget.arrived(outcome.file, outcome.range, unused);
         match outcome.end {
             StepEnd::Failed => self.skip(Skip::Unreadable, actions),
@@ -437,6 +464,7 @@ impl Load {
         let lost = steps.evicted(range);
         if lost > 0 {
             self.unused = self.unused.saturating_sub(lost);
+            self.stranded = self.stranded.min(self.unused);
             self.window.shrink();
         }
     }

@@ -14,6 +14,7 @@ pub mod plan;
 pub mod predict;
 pub mod receipt;
 mod steps;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

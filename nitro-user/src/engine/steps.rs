@@ -7,6 +7,8 @@ use crate::units::{ByteRange, Moment, STEP};
 pub struct Step {
     /// The reader has accessed it.
     pub demanded: bool,
+    /// It was accessed in passing: what is missing of it is still wanted.
+    pub rest_wanted: bool,
     /// It was handed to a worker, or need not be.
     pub asked: bool,
     /// It is with a worker.
@@ -68,9 +70,25 @@ impl Steps {
         met
     }
 
+    /// Whether a step was warmed, or is with a worker.
+    pub fn is_warm(&self, step: u64) -> bool {
+        let step = usize::try_from(step).ok().and_then(|step| self.steps.get(step));
+        step.is_some_and(|step| step.asked)
+    }
+
+    /// The reader is in this step and walks: the rest of it is wanted too.
+    pub fn want_rest(&mut self, step: u64) {
+        if let Some(found) = self.at(step)
+            && !found.asked
+        {
+            found.rest_wanted = true;
+            self.covered = self.covered.min(usize::try_from(step).unwrap_or(usize::MAX));
+        }
+    }
+
     /// The next step from `from` on that neither the reader nor we have touched.
     pub fn next_uncovered(&mut self, from: u64) -> Option<u64> {
-        let is_covered = |step: &Step| step.demanded || step.asked;
+        let is_covered = |step: &Step| step.asked || step.demanded && !step.rest_wanted;
         while self.steps.get(self.covered).is_some_and(is_covered) {
             self.covered += 1;
         }

@@ -188,7 +188,7 @@ impl Stream {
                 }
                 // The one-byte reads that wait for a step must not start the kernel's readahead. Where the advice is refused, they may.
                 let _ = page_cache::advise_random(&file);
-                let chunk = block::readahead_limit(part.file.device).clamp(page_size(), STEP);
+                let chunk = chunk_of(block::readahead_limit(part.file.device));
                 Ok(entry.insert(Opened {
                     file,
                     warmer: Box::new(Readahead { chunk }),
@@ -209,6 +209,17 @@ impl Stream {
     fn send(&self, outcome: Outcome) {
         // The receiver is gone only when the agent ends.
         let _ = self.outcomes.blocking_send(outcome);
+    }
+}
+
+/// Bytes per readahead call: as many as the kernel takes at once, in whole MiB so that the calls divide a step evenly. A smaller call costs a
+/// device that counts requests twice as many.
+fn chunk_of(limit: u64) -> u64 {
+    const MIB: u64 = 1 << 20;
+    if limit >= MIB {
+        (limit / MIB * MIB).min(STEP)
+    } else {
+        limit.max(page_size())
     }
 }
 

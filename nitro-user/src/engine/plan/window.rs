@@ -17,6 +17,9 @@ const MOST_OPENING: u64 = 256 << 20;
 /// Usual time from a runner's command line to its first read; an unconfirmed window holds what the device does in it.
 const LEAD: Duration = Duration::from_secs(2);
 
+/// After a jump into the cold, at least so much.
+const LEAST_AFTER_JUMP: u64 = 8 << 20;
+
 /// The window.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window {
@@ -55,6 +58,12 @@ impl Window {
     /// Warmed pages were taken away unread: there is less room than we thought.
     pub fn shrink(&mut self) {
         self.size = (self.size / 2).max(2 * STEP);
+        self.used = 0;
+    }
+
+    /// The reader jumped to a place that was not warmed: ahead of it, no more than twice what it usually walks.
+    pub fn jumped(&mut self, typical_run: u64) {
+        self.size = self.size.min(typical_run.saturating_mul(2).max(LEAST_AFTER_JUMP));
         self.used = 0;
     }
 

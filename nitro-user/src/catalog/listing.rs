@@ -1,0 +1,330 @@
+//! Listing one directory: `openat2`, an inotify watch, `getdents64`, and a `statx` for every regular file.
+//!
+//! In: a directory below a root. Out: [`Listing`]s of bounded size, so that a directory of a million files needs no
+//! memory of that size twice. The watch is added before the first name is read, so that nothing appears unnoticed.
+//! It keeps no descriptor and knows nothing of the table.
+
+use std::{
+    ffi::{CStr, CString},
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use nix::{
+    dir::{Dir, Type},
+    errno::Errno,
+    fcntl::readlinkat,
+    sys::{
+        inotify::{AddWatchFlags, Inotify, WatchDescriptor},
+        statfs::{self, FsType},
+    },
+};
+
+use super::{identity::Devices, table::DirNumber};
+use crate::{
+    sys::{
+        open::open_directory_beneath,
+        stat::{Kind, Status, status_at, status_of},
+    },
+    units::FileId,
+};
+
+/// Names in one listing.
+const MOST_LISTED: usize = 2048;
+
+/// What is watched of every directory. Not `IN_MODIFY`: it fires for every write, and `IN_CLOSE_WRITE` says when they
+/// are over.
+pub(super) fn events_of_directories() -> AddWatchFlags {
+    AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_DELETE_SELF
+        | AddWatchFlags::IN_MOVE_SELF
+        | AddWatchFlags::IN_ONLYDIR
+}
+
+/// A directory to list.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    /// Its number in the table.
+    pub dir: DirNumber,
+    /// The root's path.
+    pub root: Arc<Path>,
+    /// Its path below the root.
+    pub below: PathBuf,
+    /// `st_dev` of the directory above it: only where it differs can another file system begin.
+    pub above: Option<u32>,
+}
+
+/// What became of the inotify watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watching {
+    /// Watched.
+    By(WatchDescriptor),
+    /// Nobody asked for it.
+    Unasked,
+    /// The limit of the user is reached.
+    Exhausted,
+    /// The file system or the kernel refused.
+    Refused,
+}
+
+/// Beginning, part or end of a directory.
+#[derive(Debug)]
+pub(super) enum Listing {
+    /// It was opened.
+    Opened {
+        dir: DirNumber,
+        identity: (u32, u64),
+        watching: Watching,
+    },
+    /// Some of its names.
+    Names { dir: DirNumber, names: Names },
+    /// All names were told.
+    Complete { dir: DirNumber },
+    /// It could not be read, or no further.
+    Failed { dir: DirNumber, error: io::Error },
+    /// A pseudo file system is mounted here.
+    Pseudo { dir: DirNumber },
+}
+
+/// Names of a directory and what is behind them.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    text: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: (u32, u32),
+    what: What,
+}
+
+/// What is behind a name.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// A regular file.
+    File { file: FileId, size: u64, stamp: u32 },
+    /// A directory.
+    Directory,
+    /// A symbolic link; where in the text its target is.
+    Link { target: (u32, u32) },
+}
+
+impl Names {
+    fn push(&mut self, name: &[u8], what: What) {
+        let name = self.add(name);
+        self.entries.push(Entry { name, what });
+    }
+    fn add(&mut self, text: &[u8]) -> (u32, u32) {
+        let start = self.text.len() as u32;
+        self.text.extend_from_slice(text);
+        (start, self.text.len() as u32)
+    }
+    /// Each name with what is behind it.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], super::table::Found<'_>)> {
+        use super::table::Found;
+        self.entries.iter().map(|entry| {
+            let found = match entry.what {
+                What::File { file, size, stamp } => Found::File { file, size, stamp },
+                What::Directory => Found::Directory,
+                What::Link { target } => Found::Link {
+                    target: self.at(target),
+                },
+            };
+            (self.at(entry.name), found)
+        })
+    }
+    fn at(&self, (start, end): (u32, u32)) -> &[u8] {
+        &self.text[start as usize..end as usize]
+    }
+}
+
+/// Lists the directory of `job` into `sink`, which returns false to stop.
+pub(super) fn list(job: &Job, devices: &Devices, inotify: Option<&Inotify>, sink: &mut dyn FnMut(Listing) -> bool) {
+    let dir = job.dir;
+    let failed = |error: io::Error| Listing::Failed { dir, error };
+    let (opened, status) = match open(job) {
+        Ok(opened) => opened,
+        Err(error) => {
+            sink(failed(error));
+            return;
+        }
+    };
+    if job.above != Some(status.st_dev) && is_pseudo(&opened) {
+        sink(Listing::Pseudo { dir });
+        return;
+    }
+    let watching = inotify.map_or(Watching::Unasked, |inotify| watch(inotify, &opened));
+    if !sink(Listing::Opened {
+        dir,
+        identity: (status.st_dev, status.inode),
+        watching,
+    }) {
+        return;
+    }
+    let end = match read(opened, devices, &mut |names| sink(Listing::Names { dir, names })) {
+        Ok(true) => Listing::Complete { dir },
+        Ok(false) => return,
+        Err(error) => failed(error),
+    };
+    sink(end);
+}
+
+/// `st_dev` and inode of the directory of `job`.
+///
+/// # Errors
+///
+/// It cannot be opened.
+pub(super) fn identity(job: &Job) -> io::Result<(u32, u64)> {
+    open(job).map(|(_, status)| (status.st_dev, status.inode))
+}
+
+fn open(job: &Job) -> io::Result<(OwnedFd, Status)> {
+    let opened = open_directory_beneath(&job.root, &job.below)?;
+    let status = status_of(&opened)?;
+    Ok((opened, status))
+}
+
+fn watch(inotify: &Inotify, opened: &OwnedFd) -> Watching {
+    // Through the descriptor: exactly the directory that is listed, whatever is at its path by now.
+    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    match inotify.add_watch(path.as_str(), events_of_directories()) {
+        Ok(descriptor) => Watching::By(descriptor),
+        Err(Errno::ENOSPC | Errno::ENOMEM) => Watching::Exhausted,
+        Err(_) => Watching::Refused,
+    }
+}
+
+/// Reads all names. `Ok(false)`: the sink wants no more.
+fn read(opened: OwnedFd, devices: &Devices, sink: &mut dyn FnMut(Names) -> bool) -> io::Result<bool> {
+    let mut opened = Dir::from_fd(opened)?;
+    let mut names = Names::default();
+    // Statuses are asked relative to a descriptor of its own: the iterator holds the first one.
+    let at = opened.as_fd().try_clone_to_owned()?;
+    let mut device: Option<((Option<u64>, u32), u32)> = None;
+    for entry in opened.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        match entry.file_type() {
+            Some(Type::Directory) => names.push(name.to_bytes(), What::Directory),
+            Some(Type::File | Type::Symlink) | None => {
+                // A file that vanished meanwhile is no error.
+                if let Ok(status) = status_at(at.as_fd(), name) {
+                    let key = (status.mount, status.st_dev);
+                    let number = match device {
+                        Some((known, number)) if known == key => number,
+                        _ => devices.device_of(&status),
+                    };
+                    device = Some((key, number));
+                    push_status(&mut names, &at, name, &status, number);
+                }
+            }
+            Some(Type::Fifo | Type::CharacterDevice | Type::BlockDevice | Type::Socket) => {}
+        }
+        if names.entries.len() >= MOST_LISTED && !sink(std::mem::take(&mut names)) {
+            return Ok(false);
+        }
+    }
+    Ok(names.entries.is_empty() || sink(names))
+}
+
+fn push_status(names: &mut Names, at: &OwnedFd, name: &CStr, status: &Status, device: u32) {
+    match status.kind {
+        Kind::File => {
+            let file = FileId {
+                device,
+                inode: status.inode,
+            };
+            names.push(
+                name.to_bytes(),
+                What::File {
+                    file,
+                    size: status.size,
+                    stamp: stamp_of(status),
+                },
+            );
+        }
+        Kind::Directory => names.push(name.to_bytes(), What::Directory),
+        Kind::Link => {
+            if let Ok(target) = readlinkat(at, name) {
+                let target = names.add(target.as_os_str().as_encoded_bytes());
+                names.push(name.to_bytes(), What::Link { target });
+            }
+        }
+        Kind::Other => {}
+    }
+}
+
+/// What is behind `names` in the directory of `job`; names with nothing behind them are left out.
+///
+/// # Errors
+///
+/// The directory cannot be opened.
+pub(super) fn look<'a>(job: &Job, names: impl IntoIterator<Item = &'a [u8]>, devices: &Devices) -> io::Result<Names> {
+    let mut found = Names::default();
+    let (opened, _) = open(job)?;
+    for name in names {
+        let Ok(name) = CString::new(name) else { continue };
+        if let Ok(status) = status_at(opened.as_fd(), &name) {
+            push_status(&mut found, &opened, &name, &status, devices.device_of(&status));
+        }
+    }
+    Ok(found)
+}
+
+/// A short mark of a file's version: it differs when size or times do, except by a chance of one in four thousand million.
+pub(super) fn stamp_of(status: &Status) -> u32 {
+    let mixed = [status.size, status.mtime_ns as u64, status.ctime_ns as u64]
+        .into_iter()
+        .fold(0u64, |mixed, value| {
+            (mixed.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
+    (mixed >> 32) as u32
+}
+
+/// File systems without files: reading them means nothing, or does something. Automounts are here, too: looking into
+/// one would mount it.
+fn is_pseudo(directory: &OwnedFd) -> bool {
+    const NAMED: [FsType; 17] = [
+        statfs::AUTOFS_SUPER_MAGIC,
+        statfs::BPF_FS_MAGIC,
+        statfs::CGROUP2_SUPER_MAGIC,
+        statfs::CGROUP_SUPER_MAGIC,
+        statfs::DEBUGFS_MAGIC,
+        statfs::DEVPTS_SUPER_MAGIC,
+        statfs::NSFS_MAGIC,
+        statfs::OPENPROM_SUPER_MAGIC,
+        statfs::PROC_SUPER_MAGIC,
+        statfs::RDTGROUP_SUPER_MAGIC,
+        statfs::SECURITYFS_MAGIC,
+        statfs::SELINUX_MAGIC,
+        statfs::SMACK_MAGIC,
+        statfs::SYSFS_MAGIC,
+        statfs::TRACEFS_MAGIC,
+        statfs::USBDEVICE_SUPER_MAGIC,
+        statfs::XENFS_SUPER_MAGIC,
+    ];
+    // pstore, efivarfs, configfs, mqueue, binfmt_misc, fusectl: see linux/magic.h and the file systems themselves.
+    const NUMBERED: [u32; 6] = [
+        0x6165_676c,
+        0xde5e_81e4,
+        0x6265_6570,
+        0x1980_0202,
+        0x4249_4e4d,
+        0x6573_5543,
+    ];
+    let Ok(found) = statfs::fstatfs(directory) else {
+        return false;
+    };
+    let kind = found.filesystem_type();
+    NAMED.contains(&kind) || NUMBERED.contains(&(kind.0 as u32))
+}

@@ -1,0 +1,117 @@
+//! How a reader moves through a model: where it is, how long it walks before it jumps, whether it comes back.
+
+use super::{input::Access, steps::Met};
+use crate::units::STEP;
+
+/// Jumps in a row to places that were not warmed, without a walk in between, after which a reader is taken for a random one.
+const HOPS: u32 = 8;
+
+/// The walk of one load.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    part: usize,
+    at: u64,
+    run_start: u64,
+    /// Running mean of the bytes walked between two jumps; 0 before the first jump.
+    typical_run: u64,
+    in_order_parts: usize,
+    wanders: bool,
+    hops: u32,
+}
+
+/// What an access meant for the walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// Onwards, or to a place that was warmed.
+    On,
+    /// To a place that was not warmed.
+    ColdJump,
+}
+
+impl Walk {
+    /// A walk that begins in `part`.
+    pub fn begin(part: usize) -> Self {
+        Self {
+            part,
+            at: 0,
+            run_start: 0,
+            typical_run: 0,
+            in_order_parts: 1,
+            wanders: false,
+            hops: 0,
+        }
+    }
+
+    /// The reader is expected in `part`.
+    pub fn expect(&mut self, part: usize) {
+        self.part = part;
+    }
+
+    /// Follows an access to `part` that found `met`; `warm` says that its place was warmed or is being warmed.
+    pub fn follow(&mut self, part: usize, access: &Access, met: Met, warm: bool) -> Move {
+        let start = access.range.start;
+        let jumped = part == self.part && access.jump && start / STEP != self.at / STEP;
+        if part != self.part {
+            self.in_order_parts = if part == self.part + 1 {
+                self.in_order_parts + 1
+            } else {
+                1
+            };
+            self.run_start = start;
+        } else if jumped {
+            let run = self.at.saturating_sub(self.run_start);
+            self.typical_run = if self.typical_run == 0 {
+                run
+            } else {
+                (self.typical_run + run) / 2
+            };
+            self.wanders |= start < self.at;
+            self.run_start = start;
+        }
+        self.part = part;
+        self.at = start;
+        if !jumped {
+            // Steps in a row, or eight accesses in order, are a walk.
+            if access.in_order || met.fresh > 0 {
+                self.hops = 0;
+            }
+            return Move::On;
+        }
+        if warm {
+            self.hops = 0;
+            return Move::On;
+        }
+        self.hops += 1;
+        Move::ColdJump
+    }
+
+    /// The part the reader is in.
+    pub fn part(&self) -> usize {
+        self.part
+    }
+
+    /// The step it is in.
+    pub fn step(&self) -> u64 {
+        self.at / STEP
+    }
+
+    /// Parts read in order so far, the current one included.
+    pub fn in_order_parts(&self) -> usize {
+        self.in_order_parts
+    }
+
+    /// It came back to an earlier place: what it left out may still come.
+    pub fn wanders(&self) -> bool {
+        self.wanders
+    }
+
+    /// Bytes it usually walks before it jumps.
+    pub fn typical_run(&self) -> u64 {
+        self.typical_run
+    }
+
+    /// It hops and does not walk.
+    pub fn is_random(&self) -> bool {
+        self.hops >= HOPS
+    }
+}
