@@ -237,9 +237,7 @@ impl Load {
                 self.skip(Skip::Random, actions);
             }
         }
-        if evidence::of_access(access, header) == Evidence::Progress
-            && matches!(self.stage, Stage::Suspected | Stage::Announced)
-        {
+        if evidence::of_access(access, header) == Evidence::Progress && matches!(self.stage, Stage::Suspected | Stage::Announced) {
             self.keeps_up = !needs_help;
             self.confirm(access.at, device, budget, actions);
         }
@@ -371,11 +369,7 @@ impl Load {
             }
         }
         // A reader that jumps back and forth reads, as a rule, everything: tensors in an order of its own.
-        if self.walk.wanders() {
-            self.uncovered(first, 0)
-        } else {
-            None
-        }
+        if self.walk.wanders() { self.uncovered(first, 0) } else { None }
     }
 
     fn uncovered(&mut self, part: usize, from: u64) -> Option<Planned> {

@@ -31,15 +31,7 @@ pub enum Move {
 impl Walk {
     /// A walk that begins in `part`.
     pub fn begin(part: usize) -> Self {
-        Self {
-            part,
-            at: 0,
-            run_start: 0,
-            typical_run: 0,
-            in_order_parts: 1,
-            wanders: false,
-            hops: 0,
-        }
+        Self { part, at: 0, run_start: 0, typical_run: 0, in_order_parts: 1, wanders: false, hops: 0 }
     }
 
     /// The reader is expected in `part`.
@@ -52,19 +44,11 @@ impl Walk {
         let start = access.range.start;
         let jumped = part == self.part && access.jump && start / STEP != self.at / STEP;
         if part != self.part {
-            self.in_order_parts = if part == self.part + 1 {
-                self.in_order_parts + 1
-            } else {
-                1
-            };
+            self.in_order_parts = if part == self.part + 1 { self.in_order_parts + 1 } else { 1 };
             self.run_start = start;
         } else if jumped {
             let run = self.at.saturating_sub(self.run_start);
-            self.typical_run = if self.typical_run == 0 {
-                run
-            } else {
-                (self.typical_run + run) / 2
-            };
+            self.typical_run = if self.typical_run == 0 { run } else { (self.typical_run + run) / 2 };
             self.wanders |= start < self.at;
             self.run_start = start;
         }

@@ -36,11 +36,7 @@ impl Admission {
         };
         self.bytes += bytes;
         let step = Rate::over(bytes, at.since(self.last));
-        self.slow_steps = if bytes > 0 && step < SLOW_STEP {
-            self.slow_steps + 1
-        } else {
-            0
-        };
+        self.slow_steps = if bytes > 0 && step < SLOW_STEP { self.slow_steps + 1 } else { 0 };
         self.last = at;
         let overall = Rate::over(self.bytes, at.since(began));
         let fast = self.bytes >= LEAST_JUDGED && overall >= FAST && self.slow_steps < 2;
@@ -64,10 +60,7 @@ mod tests {
 
     fn observe(microseconds_per_step: u64, steps: u64) -> bool {
         let mut admission = Admission::default();
-        (0..steps)
-            .map(|step| admission.needs_help(Moment(step * microseconds_per_step * 1000), STEP))
-            .last()
-            .unwrap()
+        (0..steps).map(|step| admission.needs_help(Moment(step * microseconds_per_step * 1000), STEP)).last().unwrap()
     }
 
     #[test]
