@@ -216,11 +216,7 @@ impl Stream {
 /// device that counts requests twice as many.
 fn chunk_of(limit: u64) -> u64 {
     const MIB: u64 = 1 << 20;
-    if limit >= MIB {
-        (limit / MIB * MIB).min(STEP)
-    } else {
-        limit.max(page_size())
-    }
+    if limit >= MIB { (limit / MIB * MIB).min(STEP) } else { limit.max(page_size()) }
 }
 
 /// Bytes of `range` that are in the cache or on their way, at most its length.
