@@ -8,6 +8,9 @@ use crate::{
     units::{ByteCount, Size},
 };
 
+/// Where the control socket is unless it is said.
+pub const SOCKET: &str = "/run/nitro-agent.sock";
+
 /// What the agent runs with.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -1,33 +1,44 @@
 //! The only wiring: owns the channels and the order of start and stop.
 //!
-//! Start: roots, catalog, eBPF, watch, say ready. Then one task owns the engine and everything that does not block: it drains the ring, hands
+//! Start: capabilities, control socket, roots, catalog, eBPF, watch, say ready. Then one task owns the engine and everything that does not block: it drains the ring, hands
 //! inputs to the engine and carries its actions out. What blocks has threads: the catalog, /proc, one per load being warmed. Stop: no new
-//! steps, detach, threads end; one that hangs in a dead file system does not hold the process.
+//! steps, detach, threads end; one that hangs in a dead file system does not hold the process. The control socket goes last, so that the next
+//! agent finds either this one or nothing.
 //!
 //! Channels and what happens when they are full: ring buffer, the kernel drops and counts; outcomes and answers, their threads wait for this
-//! task; requests to the catalog and to /proc, dropped, since they come again with the next access.
+//! task; requests to the catalog and to /proc, dropped, since they come again with the next access; queries from the control socket, the
+//! asking connection waits, for a bounded time.
 
+mod status;
+mod stop;
+mod telling;
 mod wiring;
 
-use std::{os::fd::AsFd, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use serde::Serialize;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
-use self::wiring::Wiring;
+use self::{
+    stop::{LetGo, StopSignals},
+    wiring::Wiring,
+};
 use crate::{
-    catalog::{self, CatalogEvent, identity::Devices, service::CatalogService},
+    catalog::{self, CatalogEvent, identity::Devices, report::ScanReport, service::CatalogService},
     config::Config,
+    control::{self, Server},
     engine::happening::Happening,
+    observe::history::Kept,
     source::{
         attach::Attachment,
         ebpf::{EbpfSource, Options},
     },
-    sys::readiness,
+    sys::{capability, readiness},
     units::{ByteCount, FileId},
 };
 
@@ -38,6 +49,9 @@ const DRAIN: usize = 4096;
 const LEAST_CAPACITY: u64 = 1 << 16;
 const MOST_CAPACITY: u64 = 1 << 22;
 
+/// How long the clients of the control socket have to hear that the agent stops.
+const GOODBYE: Duration = Duration::from_millis(200);
+
 /// What the agent says of itself when it is ready.
 #[derive(Clone, Debug, Serialize)]
 pub struct Started {
@@ -47,14 +61,11 @@ pub struct Started {
     pub kernel: String,
     /// Event mode, why, and program by program.
     pub attachment: Attachment,
-    /// Canonical watch roots.
-    pub roots: Vec<PathBuf>,
-    /// What was found in them, in lines for people.
-    pub scan: Vec<String>,
-    /// Files in the catalog.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: ByteCount,
+    /// Canonical watch roots; bytes that are not UTF-8 are replaced.
+    pub roots: Vec<String>,
+    /// What is in them.
+    #[serde(flatten)]
+    pub found: Found,
     /// The ceiling in force.
     pub ceiling: ByteCount,
     /// Nothing is warmed.
@@ -63,12 +74,45 @@ pub struct Started {
     pub seconds: f64,
 }
 
+/// What the catalog found below the watch roots.
+#[derive(Clone, Debug, Serialize)]
+pub struct Found {
+    /// Models, by layout.
+    pub models: BTreeMap<String, u64>,
+    /// Directories outside that links lead to, and how many links.
+    pub outside: Vec<(String, u64)>,
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: ByteCount,
+}
+
+impl Found {
+    /// As names that JSON can hold: bytes that are not UTF-8 are replaced.
+    pub fn of(report: &ScanReport) -> Self {
+        let models = report.models.iter();
+        let outside = report.outside.iter();
+        Self {
+            models: models.map(|(layout, count)| (layout.name().into(), *count)).collect(),
+            outside: outside
+                .map(|(folder, count)| (folder.to_string_lossy().into_owned(), *count))
+                .collect(),
+            files: report.files,
+            bytes: report.bytes,
+        }
+    }
+}
+
 /// Who hears what happens.
 pub trait Audience {
     /// The agent is ready.
     fn started(&mut self, started: &Started);
     /// Something happened.
     fn happening(&mut self, happening: &Happening);
+    /// A load has ended.
+    fn finished(&mut self, _kept: &Kept) {}
+    /// The agent stops, on this signal.
+    fn stopping(&mut self, _signal: &str) {}
 }
 
 /// Runs the agent until SIGINT or SIGTERM.
@@ -88,13 +132,33 @@ pub fn run(config: Config, audience: impl Audience) -> anyhow::Result<()> {
 
 async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()> {
     let began = Instant::now();
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
+    let mut signals = StopSignals::take()?;
+    capability::check()?;
 
-    let roots = catalog::open_roots(&config.roots, config.wait)?;
-    let root_paths = roots.iter().map(|root| root.path.to_path_buf()).collect();
+    // Before anything is attached: a second agent would only do what the first does already.
+    let (socket, group) = (config.socket.clone(), config.socket_group.clone());
+    let claim = move || control::socket::claim(&socket, group.as_deref());
+    let Some(claimed) = signals.unless_stopped(claim).await? else {
+        return Ok(());
+    };
+    let (server, mut queries) =
+        Server::start(claimed?, control::server::Limits::default()).context("cannot serve the control socket")?;
+
+    let (paths, wait) = (config.roots.clone(), config.wait);
+    let Some(roots) = signals
+        .unless_stopped(move || catalog::open_roots(&paths, wait))
+        .await?
+    else {
+        return Ok(());
+    };
+    let roots = roots?;
+    let root_names = roots
+        .iter()
+        .map(|root| root.path.to_string_lossy().into_owned())
+        .collect();
     let (tell, mut catalog_events) = mpsc::channel(256);
     let catalog = CatalogService::start(roots, std::sync::Arc::new(Devices::default()), tell)?;
+    let catalog = LetGo::new(catalog);
 
     // The map of watched files cannot grow: its capacity follows from the first scan.
     let mut found: Vec<FileId> = Vec::new();
@@ -106,8 +170,7 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
                 CatalogEvent::Scanned(report) => break report,
                 _ => {}
             },
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
+            _ = signals.next() => return Ok(()),
         }
     };
     for warning in &report.warnings {
@@ -135,23 +198,21 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default(),
         attachment,
-        roots: root_paths,
-        scan: report.lines(),
-        files: report.files,
-        bytes: report.bytes,
+        roots: root_names,
+        found: Found::of(&report),
         ceiling: config.ceiling,
         dry_run: config.dry_run,
         seconds: began.elapsed().as_secs_f64(),
     };
     audience.started(&started);
+    wiring.started(started);
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
 
-    loop {
+    let signal = loop {
         let timer = wiring.timer();
         tokio::select! {
             biased;
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            signal = signals.next() => break signal,
             ready = ring.readable_mut() => {
                 let mut ready = ready.context("cannot wait for the event ring")?;
                 let drained = wiring.drain(&mut source, DRAIN);
@@ -164,18 +225,34 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
             }
             Some(outcome) = outcomes.recv() => wiring.outcome(outcome),
             Some(answer) = answers.recv() => wiring.answer(answer),
+            Some(query) = queries.recv() => wiring.query(query, &source),
             event = catalog_events.recv() => {
                 wiring.catalog_event(&mut source, event.context("the catalog ended")?)?;
             }
             () = timer => wiring.tick(),
         }
-        // One turn takes what else is there, so that a busy ring does not starve the outcomes.
+        // One turn takes what else is there, so that a busy ring starves nobody.
         while let Ok(outcome) = outcomes.try_recv() {
             wiring.outcome(outcome);
         }
+        while let Ok(answer) = answers.try_recv() {
+            wiring.answer(answer);
+        }
+        if let Ok(event) = catalog_events.try_recv() {
+            wiring.catalog_event(&mut source, event)?;
+        }
+        if let Ok(query) = queries.try_recv() {
+            wiring.query(query, &source);
+        }
+        if wiring.is_due() {
+            wiring.tick();
+        }
         wiring.carry_out(&mut source, &mut audience);
-    }
+    };
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
-    wiring.stop();
+    wiring.stop(&mut audience);
+    audience.stopping(signal);
+    drop(source);
+    server.stop(GOODBYE).await;
     Ok(())
 }

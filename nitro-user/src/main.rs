@@ -1,6 +1,6 @@
 //! The `nitro-agent` command.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use nitro_user::cli::{self, Cli};
@@ -9,7 +9,8 @@ fn main() -> ExitCode {
     match cli::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("nitro-agent: {error:#}");
+            // Nobody may read it: the exit code says it too.
+            let _ = writeln!(std::io::stderr(), "nitro-agent: {}", cli::explain(&error));
             ExitCode::FAILURE
         }
     }

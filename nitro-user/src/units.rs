@@ -1,6 +1,6 @@
 //! Quantities and names that every stage shares: sizes, ranges, file identities and versions, rates.
 //!
-//! Pure values; parsing and printing of sizes is here so that every command reads and writes them alike.
+//! Pure values; parsing and printing of sizes and names is here so that every command reads and writes them alike.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -214,6 +214,18 @@ impl Moment {
     }
 }
 
+/// A name from the disk or from another process, safe for a terminal: what would move its cursor, end the line or turn the text around is
+/// shown as `?`.
+pub fn printable(name: &str) -> String {
+    let harmful = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    name.chars()
+        .map(|letter| if harmful(letter) { '?' } else { letter })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +261,12 @@ mod tests {
         ] {
             assert_eq!(ByteCount(bytes).to_string(), text);
         }
+    }
+
+    #[test]
+    fn nothing_in_a_name_moves_the_cursor_or_turns_the_text() {
+        let name = "a\u{1b}[31mb\nc\u{9b}d\u{202e}e\u{7f}\u{2028}é模";
+        assert_eq!(printable(name), "a?[31mb?c?d?e??é模");
     }
 
     #[test]

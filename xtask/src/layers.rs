@@ -26,8 +26,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("sim", &["sim", "engine", "catalog::model", "units"]),
-    ("control", &["control", "engine::receipt", "sys", "units"]),
-    ("config", &["sys", "units"]),
+    // Values of what happened; for its tests also what a receipt is made of.
+    (
+        "observe",
+        &[
+            "observe",
+            "engine::receipt",
+            "engine::evidence",
+            "catalog::model",
+            "units",
+        ],
+    ),
+    // It passes values on and answers clients: no stage of the agent is within its reach.
+    ("control", &["control", "observe", "engine::receipt", "sys", "units"]),
+    ("config", &["source::attach", "sys", "units"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),
 ];
@@ -55,17 +67,20 @@ pub fn run() -> Result<()> {
             continue;
         };
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-        for (number, line) in text.lines().enumerate() {
-            let code = line.split("//").next().unwrap_or_default();
+        let code: String = text.lines().map(|line| code_of(line) + "\n").collect();
+        for (number, line) in code.lines().enumerate() {
             if stage != "sys"
-                && (code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl"))
+                && (line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"))
             {
                 wrong.push(format!("{name}:{}: unsafe outside sys/", number + 1));
             }
-            for used in names_after_crate(code) {
+        }
+        for (at, _) in code.match_indices("crate::") {
+            for used in paths(&code[at + "crate::".len()..]) {
                 let fits = |rule: &str| rule == "*" || used == rule || used.starts_with(&format!("{rule}::"));
                 if !allowed.iter().any(|rule| fits(rule)) {
-                    wrong.push(format!("{name}:{}: {stage} must not use crate::{used}", number + 1));
+                    let line = code[..at].matches('\n').count() + 1;
+                    wrong.push(format!("{name}:{line}: {stage} must not use crate::{used}"));
                 }
             }
         }
@@ -80,38 +95,58 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// `crate::a::b` in a line of code, as `a::b`; nested `crate::{a::x, b}` as `a::x` and `b`.
-fn names_after_crate(code: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    for tail in code.split("crate::").skip(1) {
-        if let Some(list) = tail.strip_prefix('{') {
-            // Only the first level decides which stage is meant.
-            let mut depth = 0;
-            let mut name = String::new();
-            for letter in list.chars() {
-                match letter {
-                    '{' => depth += 1,
-                    '}' if depth == 0 => break,
-                    '}' => depth -= 1,
-                    ',' if depth == 0 => names.push(std::mem::take(&mut name)),
-                    _ if depth == 0 => name.push(letter),
-                    _ => {}
+/// A line without its comment.
+fn code_of(line: &str) -> String {
+    line.split("//").next().unwrap_or_default().to_owned()
+}
+
+/// The paths that a use tree or a path starts with: `a::{b, c::d}` gives `a::b` and `a::c::d`.
+fn paths(tree: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    // What is before each brace that is open, and what has been read since the last one or the last comma.
+    let (mut prefixes, mut name) = (Vec::<String>::new(), String::new());
+    for letter in tree.chars() {
+        match letter {
+            '{' => {
+                let outer = prefixes.last().map_or("", String::as_str);
+                prefixes.push(format!("{outer}{name}"));
+                name.clear();
+            }
+            ',' | '}' if !prefixes.is_empty() => {
+                let outer = prefixes.last().map_or("", String::as_str);
+                if !name.is_empty() {
+                    found.push(format!("{outer}{name}"));
+                }
+                name.clear();
+                if letter == '}' {
+                    prefixes.pop();
+                    if prefixes.is_empty() {
+                        break;
+                    }
                 }
             }
-            names.push(name);
-        } else {
-            names.push(
-                tail.chars()
-                    .take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':')
-                    .collect(),
-            );
+            letter if letter.is_alphanumeric() || letter == '_' || letter == ':' => name.push(letter),
+            '*' => {}
+            letter if letter.is_whitespace() && !prefixes.is_empty() => {
+                // `as` renames what has been named: the new name says nothing.
+                if !name.is_empty() && !name.ends_with(':') {
+                    name.push(' ');
+                }
+            }
+            _ => break,
         }
     }
-    names
-        .iter()
-        .map(|name| name.trim().trim_end_matches(':').to_owned())
-        .filter(|name| !name.is_empty())
-        .collect()
+    if prefixes.is_empty() && !name.is_empty() {
+        found.push(name);
+    }
+    let clean = |path: String| {
+        path.split(' ')
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches(':')
+            .to_owned()
+    };
+    found.into_iter().map(clean).collect()
 }
 
 fn collect(folder: &Path, into: &mut Vec<std::path::PathBuf>) -> Result<()> {
@@ -125,4 +160,20 @@ fn collect(folder: &Path, into: &mut Vec<std::path::PathBuf>) -> Result<()> {
     }
     into.sort();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::paths;
+
+    #[test]
+    fn a_use_tree_is_all_its_paths() {
+        assert_eq!(paths("units::ByteCount;"), ["units::ByteCount"]);
+        assert_eq!(paths("units::printable(name)"), ["units::printable"]);
+        assert_eq!(
+            paths("{\n    a::{B, c::D},\n    e::*,\n    f,\n};\nuse other::{x}"),
+            ["a::B", "a::c::D", "e", "f"]
+        );
+        assert_eq!(paths("{a::b as c, d}"), ["a::b", "d"]);
+    }
 }

@@ -26,6 +26,21 @@ pub enum LayoutKind {
     Single,
 }
 
+impl LayoutKind {
+    /// As in JSON, for people and as a key.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ollama => "ollama",
+            Self::HuggingFace => "hugging-face",
+            Self::Gguf => "gguf",
+            Self::Safetensors => "safetensors",
+            Self::Numbered => "numbered",
+            Self::Siblings => "siblings",
+            Self::Single => "single",
+        }
+    }
+}
+
 /// Where a file is: below which root, and by which name in it. Names need not be UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {

@@ -121,19 +121,3 @@ impl Catalog {
         count
     }
 }
-
-impl ScanReport {
-    /// The start-up lines: `12 models, 80 GiB in 96 files`, and where links lead outside.
-    pub fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!(
-            "{} models, {} in {} files",
-            self.all_models(),
-            self.bytes,
-            self.files
-        )];
-        for (folder, count) in &self.outside {
-            lines.push(format!("{count} links lead outside: add --watch {}", folder.display()));
-        }
-        lines
-    }
-}

@@ -1,17 +1,27 @@
 //! The command line: parse, call, print. One file per subcommand; nothing here decides anything.
 
+mod ask;
+mod loads;
+mod outlet;
 mod print;
+mod receipts;
+mod status;
+mod text;
 mod watch;
 
 use clap::{Parser, Subcommand};
 
 /// Makes large read-mostly files load at the speed of the device the first time.
 #[derive(Debug, Parser)]
-#[command(name = "nitro-agent", version, about, long_about = None, args_conflicts_with_subcommands = true)]
+#[command(name = "nitro-agent", version, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
-  nitro-agent --watch ~/.ollama/models
-  nitro-agent --watch /data/models --memory 8GiB --json
-  nitro-agent --watch ~/.cache/huggingface --dry-run")]
+  sudo nitro-agent --watch ~/.ollama/models
+  sudo nitro-agent --watch /data/models --memory 8GiB --json
+  sudo nitro-agent --watch ~/.cache/huggingface --dry-run
+  sudo nitro-agent status
+  sudo nitro-agent loads --follow
+
+Exit code: 0 after a clean stop, 1 when something went wrong, 2 for a command line that is none.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -20,7 +30,12 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// What the running agent does now.
+    Status(status::Options),
+    /// The receipts of the last loads.
+    Loads(loads::Options),
+}
 
 /// Carries a command line out.
 ///
@@ -28,7 +43,54 @@ enum Command {}
 /// Whatever went wrong, in words for the user.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Some(command) => match command {},
+        Some(Command::Status(options)) => status::run(&options),
+        Some(Command::Loads(options)) => loads::run(&options),
         None => watch::run(cli.watch),
+    }
+}
+
+/// An error and its causes in one line; a cause whose words are in it already is left out.
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if words.is_empty() {
+            words = cause;
+        } else if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_has_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:"), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = std::io::Error::other("no such thing");
+        let error = anyhow::Error::new(cause).context("cannot do it: no such thing: try another");
+        assert_eq!(explain(&error), "cannot do it: no such thing: try another");
+        let cause = std::io::Error::other("no such thing");
+        assert_eq!(
+            explain(&anyhow::Error::new(cause).context("cannot do it")),
+            "cannot do it: no such thing"
+        );
     }
 }

@@ -1,13 +1,17 @@
 //! `nitro-agent --watch DIR`: the agent itself, in the foreground.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use clap::{ArgAction, Args};
 use tracing_subscriber::EnvFilter;
 
-use super::print::Printer;
+use super::{outlet::Outlet, print::Printer};
 use crate::{
-    config::{Config, ConfigError, ceiling, resolve_home},
+    config::{Config, ConfigError, SOCKET, ceiling, resolve_home},
     daemon,
     source::attach::EventChoice,
     units::Size,
@@ -38,7 +42,7 @@ pub struct Options {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/nitro-agent")]
     state: PathBuf,
     /// Control socket.
-    #[arg(long, value_name = "PATH", default_value = "/run/nitro-agent.sock")]
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
     /// Let this group use the control socket too.
     #[arg(long, value_name = "GROUP")]
@@ -56,7 +60,7 @@ pub struct Options {
 /// # Errors
 /// What keeps it from starting, or ends it.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    start_log(options.verbose, options.quiet);
+    let _log = start_log(options.verbose, options.quiet);
     let events: EventChoice = options.events.parse().map_err(anyhow::Error::msg)?;
     if options.watch.is_empty() {
         return Err(ConfigError::NoRoots.into());
@@ -78,8 +82,33 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     daemon::run(config, printer)
 }
 
+/// The log of this process, written by a thread as the lines for people are. Dropping it waits for the last lines, for a moment.
+struct Log(Arc<Mutex<Outlet>>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let mut outlet = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        outlet.end();
+    }
+}
+
+/// One record on its way to the log: it comes whole.
+struct Record(Arc<Mutex<Outlet>>);
+
+impl Write for Record {
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        let mut outlet = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        outlet.line(String::from_utf8_lossy(record).trim_end());
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Warnings by default; the lines for people are not the log.
-fn start_log(verbose: u8, quiet: bool) {
+fn start_log(verbose: u8, quiet: bool) -> Log {
     let default = match (quiet, verbose) {
         (true, _) => "error",
         (false, 0) => "warn",
@@ -87,9 +116,17 @@ fn start_log(verbose: u8, quiet: bool) {
         (false, _) => "warn,nitro_user=debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let outlet = Outlet::new(io::stderr(), |lines| {
+        format!("{lines} log lines were dropped, since nobody took them")
+    });
+    let outlet = Arc::new(Mutex::new(outlet));
+    let writer = outlet.clone();
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     // A second call, in a test, finds one set already: that one serves.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_ansi(io::stderr().is_terminal() && !no_color)
+        .with_writer(move || Record(writer.clone()))
         .try_init();
+    Log(outlet)
 }

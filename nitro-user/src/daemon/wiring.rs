@@ -9,15 +9,16 @@ use std::{
 use nitro_common::{AccessEvent, Hook, flags};
 use tokio::sync::mpsc::Sender;
 
-use super::Audience;
+use super::{Audience, Found, Started, status::status, stop::LetGo, telling::Telling};
 use crate::{
     catalog::{CatalogEvent, CatalogRequest, service::CatalogService},
     config::Config,
+    control::Query,
     engine::{
         Access, AccessKind, Action, Engine, Input, Outcome, Policy,
         input::{FileCounts, StepEnd},
-        receipt::Receipt,
     },
+    observe::history::{History, Kept},
     source::{
         ebpf::{EbpfSource, SourceError, ThreadCounts},
         process::{Answer, ProcessReader, Question},
@@ -27,20 +28,19 @@ use crate::{
     warm::workers::Workers,
 };
 
-/// Receipts kept for `nitro-agent loads`.
-const RECEIPTS: usize = 256;
-
 /// Everything that the daemon's task owns, but the channels' receiving ends.
 pub struct Wiring {
     engine: Engine,
     workers: Workers,
-    processes: ProcessReader,
-    catalog: CatalogService,
+    processes: LetGo<ProcessReader>,
+    catalog: LetGo<CatalogService>,
     actions: VecDeque<Action>,
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
-    /// The last receipts, oldest first.
-    receipts: VecDeque<Receipt>,
+    history: History,
+    telling: Telling,
+    /// What was said when the agent was ready, and when that was.
+    started: Option<(Started, Moment)>,
 }
 
 impl Wiring {
@@ -50,7 +50,7 @@ impl Wiring {
     /// No thread to be had.
     pub fn new(
         config: &Config,
-        catalog: CatalogService,
+        catalog: LetGo<CatalogService>,
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
     ) -> std::io::Result<Self> {
@@ -60,11 +60,13 @@ impl Wiring {
                 dry_run: config.dry_run,
             }),
             workers: Workers::new(outcomes),
-            processes: ProcessReader::start(answers)?,
+            processes: LetGo::new(ProcessReader::start(answers)?),
             catalog,
             actions: VecDeque::new(),
             named: HashMap::new(),
-            receipts: VecDeque::new(),
+            history: History::default(),
+            telling: Telling::default(),
+            started: None,
         })
     }
 
@@ -123,7 +125,10 @@ impl Wiring {
     /// /proc was read.
     pub fn answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Program { process, name, user } => self.feed(Input::Program { process, name, user }),
+            Answer::Program { process, name, user } => {
+                self.telling.named(process, &name);
+                self.feed(Input::Program { process, name, user });
+            }
             Answer::Arguments { process, arguments, .. } => {
                 // Full or stopping: what the process reads will be seen when it reads.
                 let _ = self.catalog.ask(CatalogRequest::Match { process, arguments });
@@ -141,7 +146,10 @@ impl Wiring {
     pub fn catalog_event(&mut self, source: &mut EbpfSource, event: CatalogEvent) -> Result<(), SourceError> {
         match event {
             CatalogEvent::Scanned(report) => {
-                tracing::info!(files = report.files, "the watch roots were looked through again")
+                tracing::info!(files = report.files, "the watch roots were looked through again");
+                if let Some((started, _)) = &mut self.started {
+                    started.found = Found::of(&report);
+                }
             }
             CatalogEvent::Watched(files) => self.watch(source, files.into_iter().map(|(file, _)| file).collect())?,
             CatalogEvent::Unwatched(files) => {
@@ -171,6 +179,25 @@ impl Wiring {
         Ok(())
     }
 
+    /// The agent is ready.
+    pub fn started(&mut self, started: Started) {
+        self.started = Some((started, clock::now()));
+    }
+
+    /// Somebody asks over the control socket. One who has gone meanwhile needs no answer.
+    pub fn query(&self, query: Query, source: &EbpfSource) {
+        match query {
+            Query::Status(answer) => {
+                if let Some((started, ready)) = &self.started {
+                    let _ = answer.send(Box::new(status(started, *ready, &self.engine, source)));
+                }
+            }
+            Query::Receipts(answer) => {
+                let _ = answer.send(self.history.subscribe());
+            }
+        }
+    }
+
     /// The engine's deadline has come.
     pub fn tick(&mut self) {
         self.feed(Input::Tick);
@@ -178,7 +205,9 @@ impl Wiring {
 
     /// Ends when the engine wants to be told the time; never while nothing goes on.
     pub fn timer(&self) -> impl Future<Output = ()> + use<> {
-        let left = self.engine.deadline().map(|deadline| deadline.since(clock::now()));
+        let deadlines = [self.engine.deadline(), self.telling.deadline()];
+        let left = deadlines.into_iter().flatten().min();
+        let left = left.map(|deadline| deadline.since(clock::now()));
         async move {
             match left {
                 // A millisecond of grace: a deadline met a hair too early would only come again.
@@ -186,6 +215,11 @@ impl Wiring {
                 None => std::future::pending().await,
             }
         }
+    }
+
+    /// Whether the engine's deadline has passed while a busy ring kept its timer from being looked at.
+    pub fn is_due(&self) -> bool {
+        self.engine.deadline().is_some_and(|deadline| deadline <= clock::now())
     }
 
     fn feed(&mut self, input: Input) {
@@ -246,21 +280,24 @@ impl Wiring {
                 Action::Forget { process } => {
                     source.take_counts(process, |_| true);
                 }
-                Action::Tell(happening) => audience.happening(&happening),
+                Action::Tell(happening) => self.telling.tell(clock::now(), happening, audience),
                 Action::Finish(receipt) => {
-                    if self.receipts.len() >= RECEIPTS {
-                        self.receipts.pop_front();
-                    }
-                    self.receipts.push_back(*receipt);
+                    let kept = Kept {
+                        time: clock::unix_time_of(receipt.ended),
+                        receipt: *receipt,
+                    };
+                    audience.finished(&kept);
+                    self.history.keep(kept);
                 }
             }
         }
+        self.telling.release(clock::now(), audience);
     }
 
     /// No new steps; what blocks is left to the end of the process.
-    pub fn stop(mut self) {
+    pub fn stop(mut self, audience: &mut impl Audience) {
+        self.telling.finish(audience);
         self.workers.close_all();
-        self.catalog.stop();
     }
 }
 

@@ -48,6 +48,19 @@ pub enum Stage {
     Ended,
 }
 
+impl Stage {
+    /// For `status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Suspected => "suspected",
+            Self::Announced => "announced",
+            Self::Confirmed => "confirmed",
+            Self::Skipped(_) => "skipped",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// What names a model among the loads of a process: its first file, or `file` for a model without parts.
 pub fn key(model: &Model, file: FileId) -> FileId {
     model.parts.first().map_or(file, |part| part.file)
@@ -487,7 +500,13 @@ impl Load {
         }
     }
 
-    fn model_bytes(&self) -> ByteCount {
+    /// Bytes that may be warmed and unread; 0 while closed.
+    pub fn window(&self) -> ByteCount {
+        ByteCount(self.window.size())
+    }
+
+    /// Bytes of the model.
+    pub fn model_bytes(&self) -> ByteCount {
         ByteCount(self.model.parts.iter().map(|part| part.size).sum())
     }
 

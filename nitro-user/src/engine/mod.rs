@@ -136,6 +136,16 @@ impl Engine {
         self.loads.values()
     }
 
+    /// The devices that loads were seen on, by number, for `status`.
+    pub fn devices(&self) -> impl Iterator<Item = (u32, &Device)> {
+        self.devices.iter().map(|(number, device)| (*number, device))
+    }
+
+    /// Share of the ceiling in use, 0–100.
+    pub fn held_percent(&self) -> u8 {
+        self.budget.percent()
+    }
+
     fn access(&mut self, now: Moment, access: Access, actions: &mut Vec<Action>) {
         let (model, part) = match self.library.find(access) {
             Lookup::Known(model, part) => (model, part),

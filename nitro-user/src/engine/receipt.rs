@@ -216,7 +216,7 @@ impl Receipt {
         }
     }
 
-    /// `1.99 GiB in 2.3 s, 97 % warmed in time, 2 % late, 0.4 % wasted`.
+    /// `2.30 s, buffered, 97 % warmed in time, 3 % warmed late, 8 MiB wasted`.
     pub fn summary(&self) -> String {
         let share = |part: ByteCount| 100.0 * part.0 as f64 / self.demanded.0.max(1) as f64;
         let mut words = vec![format!("{:.2} s, {}", self.seconds, self.reader.name())];
@@ -231,6 +231,7 @@ impl Receipt {
                 words.push(format!("{:.0} % {name}", share(part)));
             }
         }
+        // No share of what was demanded: perhaps nothing was.
         if self.wasted.0 > 0 {
             words.push(format!("{} wasted", self.wasted));
         }

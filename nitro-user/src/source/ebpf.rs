@@ -2,6 +2,8 @@
 //!
 //! Inputs: which files to watch. Outputs: wire events as they are. Owned by the one task that owns the engine; no call here blocks.
 
+mod usage;
+
 use std::{
     collections::{HashMap, HashSet},
     os::fd::{AsFd, BorrowedFd},
@@ -17,6 +19,7 @@ use nitro_common::{
     settings::{FILTER_BITS, filter_bit, globals, maps},
 };
 
+pub use self::usage::Usage;
 use super::{
     attach::{Attachment, EventChoice, EventMode, attach},
     btf::{BtfError, KernelTypes},
@@ -96,8 +99,9 @@ pub struct EbpfSource {
     known: HashMap<u32, HashSet<CursorKey>>,
     received: u64,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    usage: Usage,
     // Holds the programs and links.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
 }
 
 impl EbpfSource {
@@ -124,7 +128,7 @@ impl EbpfSource {
                         EventChoice::Auto if refusals.is_empty() => "nothing is paid by other system calls".to_owned(),
                         EventChoice::Auto => refusals.join("; "),
                     };
-                    return Ok((Self::over(ebpf)?, Attachment { mode, why, programs }));
+                    return Ok((Self::over(ebpf, options.capacity)?, Attachment { mode, why, programs }));
                 }
                 Err(reason) => refusals.push(format!("{mode}: {reason}")),
             }
@@ -132,7 +136,7 @@ impl EbpfSource {
         Err(SourceError::NoMode(refusals.join("\n")))
     }
 
-    fn over(mut ebpf: Ebpf) -> Result<Self, SourceError> {
+    fn over(mut ebpf: Ebpf, capacity: u32) -> Result<Self, SourceError> {
         macro_rules! take {
             ($kind:ident, $name:expr) => {
                 $kind::try_from(ebpf.take_map($name).ok_or(SourceError::Map($name))?)
@@ -157,7 +161,11 @@ impl EbpfSource {
             known: HashMap::new(),
             received: 0,
             logger,
-            _ebpf: ebpf,
+            usage: Usage {
+                capacity: u64::from(capacity),
+                ..Usage::default()
+            },
+            ebpf,
         })
     }
 
@@ -178,6 +186,7 @@ impl EbpfSource {
             const NO_EXIST: u64 = 1;
             match self.watched.insert(key, WatchedFile::default(), NO_EXIST) {
                 Ok(()) => {
+                    self.usage.watched += 1;
                     let bit = filter_bit(file.device, file.inode);
                     if let Some(users) = self.bit_users.get_mut(bit as usize) {
                         *users = users.saturating_add(1);
@@ -189,6 +198,7 @@ impl EbpfSource {
                     if matches!(call.io_error.raw_os_error(), Some(libc::E2BIG | libc::ENOMEM)) =>
                 {
                     without_room += 1;
+                    self.usage.without_room += 1;
                 }
                 Err(source) => {
                     return Err(SourceError::MapAccess {
@@ -218,6 +228,7 @@ impl EbpfSource {
             if self.watched.remove(&key).is_err() {
                 continue;
             }
+            self.usage.watched = self.usage.watched.saturating_sub(1);
             let bit = filter_bit(file.device, file.inode);
             if let Some(users) = self.bit_users.get_mut(bit as usize)
                 && *users != u8::MAX

@@ -23,3 +23,10 @@ pub fn readahead_limit(device: u32) -> u64 {
         .max();
     kib.unwrap_or(128).saturating_mul(1024)
 }
+
+/// Name of a block device (`nvme0n1p2`); `None` for file systems without one.
+pub fn name(device: u32) -> Option<String> {
+    let link = format!("/sys/dev/block/{}:{}", device >> 20, device & 0xf_ffff);
+    let place = fs::read_link(link).ok()?;
+    Some(place.file_name()?.to_string_lossy().into_owned())
+}

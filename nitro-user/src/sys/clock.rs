@@ -11,14 +11,40 @@ pub fn now() -> Moment {
     Moment(u64::try_from(now.0).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.1).unwrap_or(0))
 }
 
+/// Seconds since 1970, now.
+pub fn unix_now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// Seconds since 1970 at a past moment, as far as the clock was not set since.
+pub fn unix_time_of(moment: Moment) -> f64 {
+    unix_now() - now().since(moment).as_secs_f64()
+}
+
 /// `14:03:59` in the local time zone.
 pub fn local_time_of_day(seconds_since_1970: u64) -> String {
+    let parts = local(seconds_since_1970);
+    format!("{:02}:{:02}:{:02}", parts.tm_hour, parts.tm_min, parts.tm_sec)
+}
+
+/// `2031-04-29` in the local time zone.
+pub fn local_date(seconds_since_1970: u64) -> String {
+    let parts = local(seconds_since_1970);
+    format!(
+        "{:04}-{:02}-{:02}",
+        parts.tm_year + 1900,
+        parts.tm_mon + 1,
+        parts.tm_mday
+    )
+}
+
+fn local(seconds_since_1970: u64) -> libc::tm {
     let mut parts = std::mem::MaybeUninit::<libc::tm>::zeroed();
     let time = libc::time_t::try_from(seconds_since_1970).unwrap_or(0);
     // SAFETY: both pointers are to live values; a zeroed tm is valid and stays as it is when the call fails.
-    let parts = unsafe {
+    unsafe {
         libc::localtime_r(&raw const time, parts.as_mut_ptr());
         parts.assume_init()
-    };
-    format!("{:02}:{:02}:{:02}", parts.tm_hour, parts.tm_min, parts.tm_sec)
+    }
 }

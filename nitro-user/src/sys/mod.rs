@@ -4,12 +4,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod block;
+pub mod capability;
 pub mod clock;
 pub mod memory;
 pub mod open;
 pub mod page_cache;
 pub mod readiness;
 pub mod stat;
+pub mod terminal;
 
 /// Bytes of a page, from the running kernel.
 pub fn page_size() -> u64 {

@@ -1,0 +1,178 @@
+//! One client: reads its requests, answers them, lets it follow.
+//!
+//! It holds one request and one reply at a time. Every wait has an end: for a request, for the daemon's task, for the client to take a line;
+//! a follower waits for receipts without one, and ends with its client, with the agent, or when it falls behind.
+
+use std::sync::Arc;
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{
+        broadcast::{Receiver, error::RecvError},
+        mpsc, oneshot, watch,
+    },
+    time::timeout,
+};
+
+use super::{
+    caller::Caller,
+    lines::{self, Line},
+    protocol::{self, Code, End, MOST_REQUEST_BYTES, Refusal, Reply, Request},
+    server::{Limits, Query},
+};
+use crate::observe::history::Kept;
+
+/// A client that is being served.
+pub struct Connection {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    caller: Caller,
+    limits: Limits,
+    queries: mpsc::Sender<Query>,
+    stopped: watch::Receiver<()>,
+}
+
+/// The connection is of no more use: the client has gone, or does not take what it asked for.
+struct Lost;
+
+type Served = Result<(), Lost>;
+
+impl Connection {
+    /// Nothing asked yet. `stopped` ends when the agent stops.
+    pub fn new(
+        stream: UnixStream,
+        caller: Caller,
+        limits: Limits,
+        queries: mpsc::Sender<Query>,
+        stopped: watch::Receiver<()>,
+    ) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self {
+            reader: BufReader::new(reader),
+            writer,
+            caller,
+            limits,
+            queries,
+            stopped,
+        }
+    }
+
+    /// Answers until the client ends, errs, or is too slow.
+    pub async fn serve(mut self) {
+        // A client that has gone needs no word.
+        let _ = self.requests().await;
+    }
+
+    async fn requests(&mut self) -> Served {
+        loop {
+            let line = tokio::select! {
+                line = timeout(self.limits.request, lines::read(&mut self.reader, MOST_REQUEST_BYTES)) => line,
+                _ = self.stopped.changed() => return self.send(&Reply::End(End::Stopping)).await,
+            };
+            let line = match line {
+                Err(_) => return self.refuse(Code::Timeout, "no request came in time").await,
+                Ok(Ok(Line::Whole(line))) => line,
+                Ok(Ok(Line::TooLong)) => {
+                    let message = format!("the request is longer than {MOST_REQUEST_BYTES} bytes");
+                    return self.refuse(Code::TooLong, &message).await;
+                }
+                Ok(Ok(Line::End) | Err(_)) => return Err(Lost),
+            };
+            match protocol::decode(&line) {
+                Ok(request) => self.answer(request).await?,
+                // Whatever comes after a line that is no request is none either.
+                Err(refusal) => return self.send(&Reply::Error(refusal)).await,
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: Request) -> Served {
+        match request {
+            Request::Status => {
+                let Some(mut status) = self.ask(Query::Status).await else {
+                    return self.busy().await;
+                };
+                self.caller.narrow(&mut status);
+                self.send(&Reply::Status(status)).await
+            }
+            Request::Loads { follow } => {
+                let Some((kept, next)) = self.ask(Query::Receipts).await else {
+                    return self.busy().await;
+                };
+                for kept in kept {
+                    self.receipt(kept).await?;
+                }
+                if follow {
+                    self.follow(next).await?;
+                    return Err(Lost);
+                }
+                self.send(&Reply::End(End::Complete)).await
+            }
+        }
+    }
+
+    /// Passes receipts on as they come.
+    async fn follow(&mut self, mut next: Receiver<Arc<Kept>>) -> Served {
+        loop {
+            let kept = tokio::select! {
+                kept = next.recv() => kept,
+                _ = self.stopped.changed() => return self.send(&Reply::End(End::Stopping)).await,
+                said = self.reader.fill_buf() => {
+                    if said.is_ok_and(|said| !said.is_empty()) {
+                        return self.refuse(Code::Malformed, "nothing can be asked while following: connect again").await;
+                    }
+                    return Err(Lost);
+                }
+            };
+            match kept {
+                Ok(kept) => self.receipt(kept).await?,
+                Err(RecvError::Lagged(lost)) => {
+                    let message = format!("{lost} receipts were lost, since they came faster than they were read");
+                    return self.refuse(Code::TooSlow, &message).await;
+                }
+                Err(RecvError::Closed) => return self.send(&Reply::End(End::Stopping)).await,
+            }
+        }
+    }
+
+    async fn receipt(&mut self, kept: Arc<Kept>) -> Served {
+        if !self.caller.sees(kept.receipt.user) {
+            return Ok(());
+        }
+        self.send(&Reply::Receipt(kept)).await
+    }
+
+    /// Asks the daemon's task; `None` when it does not answer in time.
+    async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            self.queries.send(query(answer)).await.ok()?;
+            answered.await.ok()
+        };
+        timeout(self.limits.answer, asked).await.ok().flatten()
+    }
+
+    async fn busy(&mut self) -> Served {
+        let message = "the agent is starting or stopping, or too busy to answer: try again";
+        self.refuse(Code::Busy, message).await
+    }
+
+    async fn refuse(&mut self, code: Code, message: &str) -> Served {
+        self.send(&Reply::Error(Refusal::new(code, message))).await
+    }
+
+    async fn send(&mut self, reply: &Reply) -> Served {
+        let line = protocol::encode_reply(reply).map_err(|error| {
+            tracing::warn!("a reply could not be written as JSON: {error}");
+            Lost
+        })?;
+        match timeout(self.limits.write, self.writer.write_all(&line)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Lost),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The agent's state, put together when somebody asks.
+//!
+//! In: the engine, the event source and what was said at the start. Out: a [`Status`]. A few map look-ups and small files of /proc and /sys; nothing
+//! is kept.
+
+use nitro_common::{Counters, settings::maps};
+
+use super::Started;
+use crate::{
+    engine::{
+        Engine,
+        load::{Load, Stage},
+        plan::device::Device,
+    },
+    observe::status::{CounterStatus, DeviceStatus, FullMap, LoadStatus, ProgramStatus, Status},
+    source::ebpf::EbpfSource,
+    sys::{block, clock},
+    units::{ByteCount, Moment},
+};
+
+/// The state now. `ready` is when the agent had started.
+pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSource) -> Status {
+    let misses = source.recursion_misses();
+    let usage = source.usage();
+    let (counters, ring_received) = source.counters().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        Default::default()
+    });
+    let programs = started.attachment.programs.iter().map(|report| ProgramStatus {
+        program: report.program.to_owned(),
+        hook: report.hook.to_owned(),
+        refused: report.refused.clone(),
+        recursion_misses: misses.get(report.program).copied(),
+    });
+    let full = [
+        (maps::WATCHED, usage.without_room),
+        (maps::CURSORS, counters.cursors_full),
+        (maps::EVENTS, counters.dropped),
+    ];
+    Status {
+        version: started.version.to_owned(),
+        pid: std::process::id(),
+        kernel: started.kernel.clone(),
+        uptime_seconds: clock::now().since(ready).as_secs_f64(),
+        dry_run: started.dry_run,
+        mode: started.attachment.mode.to_string(),
+        mode_reason: started.attachment.why.clone(),
+        programs: programs.collect(),
+        roots: started.roots.clone(),
+        models: started.found.models.clone(),
+        files: started.found.files,
+        bytes: started.found.bytes,
+        watched: usage.watched,
+        watched_capacity: usage.capacity,
+        ceiling: engine.ceiling(),
+        held: engine.held(),
+        held_percent: engine.held_percent(),
+        loads: engine
+            .loads()
+            .filter(|load| load.stage != Stage::Ended)
+            .map(load_status)
+            .collect(),
+        devices: engine.devices().map(device_status).collect(),
+        counters: counter_status(&counters),
+        ring_received,
+        recursion_misses: (!misses.is_empty()).then(|| misses.values().sum()),
+        full_maps: full
+            .into_iter()
+            .filter(|(_, refused)| *refused > 0)
+            .map(|(map, refused)| FullMap {
+                map: map.to_owned(),
+                refused,
+            })
+            .collect(),
+    }
+}
+
+fn load_status(load: &Load) -> LoadStatus {
+    LoadStatus {
+        model: load.model.name.clone(),
+        program: load.program.clone(),
+        pid: load.process,
+        user: load.user,
+        stage: load.stage.name().to_owned(),
+        skipped: match load.stage {
+            Stage::Skipped(skip) => Some(skip.reason().to_owned()),
+            _ => None,
+        },
+        window: load.window(),
+        in_flight: ByteCount(load.in_flight),
+        bytes: load.model_bytes(),
+    }
+}
+
+fn device_status((number, device): (u32, &Device)) -> DeviceStatus {
+    DeviceStatus {
+        number: (number >> 20, number & 0xf_ffff),
+        name: block::name(number),
+        rate: device.rate(),
+        in_flight: ByteCount(device.in_flight()),
+    }
+}
+
+fn counter_status(counters: &Counters) -> CounterStatus {
+    CounterStatus {
+        seen: counters.seen,
+        filtered: counters.filtered,
+        coalesced: counters.coalesced,
+        delivered: counters.delivered,
+        dropped: counters.dropped,
+        cursors_full: counters.cursors_full,
+    }
+}

@@ -1,0 +1,136 @@
+//! The agent's state at one moment: what `nitro-agent status` shows and `--json` prints. Values only; the field names are the contract.
+//!
+//! Names that come from the disk or from a process are text whose bytes that are not UTF-8 were replaced; control characters are still in it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{ByteCount, Rate};
+
+/// Everything at once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Release of the running kernel.
+    pub kernel: String,
+    /// Seconds since the agent was ready.
+    pub uptime_seconds: f64,
+    /// Nothing is warmed.
+    pub dry_run: bool,
+    /// Event mode.
+    pub mode: String,
+    /// Why this one.
+    pub mode_reason: String,
+    /// The eBPF programs, one by one.
+    pub programs: Vec<ProgramStatus>,
+    /// Canonical watch roots.
+    pub roots: Vec<String>,
+    /// Models found in them, by layout.
+    pub models: BTreeMap<String, u64>,
+    /// Files in the catalog at the last scan.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: ByteCount,
+    /// Files the kernel watches for us.
+    pub watched: u64,
+    /// How many it could.
+    pub watched_capacity: u64,
+    /// Ceiling for all that was warmed and nobody used yet.
+    pub ceiling: ByteCount,
+    /// Bytes warmed and not used yet, with those on their way.
+    pub held: ByteCount,
+    /// The same as a percentage of the ceiling.
+    pub held_percent: u8,
+    /// Loads that have not ended.
+    pub loads: Vec<LoadStatus>,
+    /// Devices that the agent has warmed from.
+    pub devices: Vec<DeviceStatus>,
+    /// What the eBPF programs counted.
+    pub counters: CounterStatus,
+    /// Events taken from the ring.
+    pub ring_received: u64,
+    /// Hits that the kernel refused to a program since another was running: of all programs together, `None` where it does not tell.
+    pub recursion_misses: Option<u64>,
+    /// Maps that were full when something was to be put into them.
+    pub full_maps: Vec<FullMap>,
+}
+
+/// One eBPF program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramStatus {
+    /// Its name.
+    pub program: String,
+    /// What it is attached to.
+    pub hook: String,
+    /// Why it is not attached; `None` when it is.
+    pub refused: Option<String>,
+    /// Hits refused to it by the kernel; `None` where it does not tell.
+    pub recursion_misses: Option<u64>,
+}
+
+/// A load that has not ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadStatus {
+    /// Model or file.
+    pub model: String,
+    /// Program, once known.
+    pub program: Option<String>,
+    /// Process id.
+    pub pid: u32,
+    /// Real user, once known.
+    pub user: Option<u32>,
+    /// Where it stands: `suspected`, `announced`, `confirmed`, `skipped`.
+    pub stage: String,
+    /// Why it is left alone, for people.
+    pub skipped: Option<String>,
+    /// Bytes that may be warmed and unread; 0 while closed.
+    pub window: ByteCount,
+    /// Bytes with the workers.
+    pub in_flight: ByteCount,
+    /// Bytes of the model.
+    pub bytes: ByteCount,
+}
+
+/// A block device, or what stands for one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Major and minor number.
+    pub number: (u32, u32),
+    /// Name of the block device; `None` for file systems without one.
+    pub name: Option<String>,
+    /// Bytes a second while the agent kept it busy; `None` before the first measurement.
+    pub rate: Option<Rate>,
+    /// Bytes with its workers.
+    pub in_flight: ByteCount,
+}
+
+/// What the eBPF programs counted, summed over the processors. At rest `seen = filtered + coalesced + delivered + dropped`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterStatus {
+    /// Hook hits.
+    pub seen: u64,
+    /// Hits on what is not watched.
+    pub filtered: u64,
+    /// Hits absorbed without an event.
+    pub coalesced: u64,
+    /// Hits that put an event on the ring.
+    pub delivered: u64,
+    /// Hits that found the ring full.
+    pub dropped: u64,
+    /// Hits that found the cursor map full.
+    pub cursors_full: u64,
+}
+
+/// A map without room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullMap {
+    /// Its name.
+    pub map: String,
+    /// How often something found no room in it.
+    pub refused: u64,
+}

@@ -1,0 +1,413 @@
+//! The control socket without the agent around it: its bounds, and who sees what. Needs no root, but for the test that becomes
+//! somebody else.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::PathBuf,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use nitro_user::{
+    catalog::model::LayoutKind,
+    control::{
+        Query, Server,
+        client::{Client, ClientError},
+        protocol::{Code, End, Reply, Request},
+        server::Limits,
+        socket::claim,
+    },
+    engine::{
+        evidence::Evidence,
+        receipt::{ReaderKind, Receipt},
+    },
+    observe::{
+        history::{BEHIND, History, Kept},
+        status::{LoadStatus, Status},
+    },
+    units::{ByteCount, Moment},
+};
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    time::timeout,
+};
+
+/// Long enough for anything that happens at all.
+const SOON: Duration = Duration::from_secs(20);
+
+fn kept(pid: u32, user: Option<u32>) -> Kept {
+    let receipt = Receipt {
+        model: format!("model-{pid}"),
+        layout: LayoutKind::Single,
+        program: Some("cat".into()),
+        pids: vec![pid],
+        user,
+        device: (8, 0),
+        reader: ReaderKind::Buffered,
+        evidence: Evidence::Progress,
+        demanded: ByteCount(1 << 20),
+        resident_before: ByteCount(0),
+        kernel_readahead: ByteCount(0),
+        warmed_in_time: ByteCount(1 << 20),
+        warmed_late: ByteCount(0),
+        missed: ByteCount(0),
+        wasted: ByteCount(0),
+        seconds: 0.5,
+        calls: 1,
+        evidence_to_first_warm_us: None,
+        skipped: vec![],
+        began: Moment(0),
+        ended: Moment(1),
+    };
+    Kept { time: 1.0, receipt }
+}
+
+/// A server with a history, and a state of which loads of some users are part.
+struct Rig {
+    folder: TempDir,
+    server: Option<Server>,
+    history: Arc<Mutex<History>>,
+}
+
+impl Rig {
+    fn new(limits: Limits) -> Self {
+        Self::with(limits, None)
+    }
+
+    fn with(limits: Limits, group: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let claimed = claim(&folder.path().join("s"), group).unwrap();
+        let (server, mut queries) = Server::start(claimed, limits).unwrap();
+        let history = Arc::new(Mutex::new(History::default()));
+        let shared = history.clone();
+        tokio::spawn(async move {
+            while let Some(query) = queries.recv().await {
+                match query {
+                    Query::Status(answer) => {
+                        let load = |user| LoadStatus {
+                            user,
+                            ..LoadStatus::default()
+                        };
+                        let status = Status {
+                            roots: vec!["/models".into()],
+                            loads: vec![load(None), load(Some(0)), load(Some(65_534))],
+                            ..Status::default()
+                        };
+                        let _ = answer.send(Box::new(status));
+                    }
+                    Query::Receipts(answer) => {
+                        let _ = answer.send(shared.lock().unwrap().subscribe());
+                    }
+                }
+            }
+        });
+        Self {
+            folder,
+            server: Some(server),
+            history,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("s")
+    }
+
+    fn keep(&self, kept: Kept) {
+        self.history.lock().unwrap().keep(kept);
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(&self.path()).await.unwrap()
+    }
+
+    /// Sends bytes and reads until the server closes.
+    async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = UnixStream::connect(self.path()).await.unwrap();
+        // The server may close before it has read all.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let read = timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap();
+        // What was left unread ends the connection with a reset, after the answer.
+        assert!(read.is_ok() || !answer.is_empty());
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+fn short() -> Limits {
+    Limits {
+        connections: 4,
+        request: Duration::from_millis(200),
+        write: SOON,
+        answer: SOON,
+    }
+}
+
+fn code(answer: &str) -> Code {
+    match serde_json::from_str(answer.lines().last().unwrap()).unwrap() {
+        Reply::Error(refusal) => refusal.code,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn status(client: &mut Client) -> Status {
+    client.ask(&Request::Status).await.unwrap();
+    match client.next().await.unwrap() {
+        Reply::Status(status) => *status,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn next_pid(client: &mut Client) -> u32 {
+    match client.next().await.unwrap() {
+        Reply::Receipt(kept) => kept.receipt.pids[0],
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn requests_follow_each_other_on_one_connection() {
+    let rig = Rig::new(Limits::default());
+    rig.keep(kept(1, None));
+    let mut client = rig.client().await;
+    assert_eq!(status(&mut client).await.roots, ["/models"]);
+    client.ask(&Request::Loads { follow: false }).await.unwrap();
+    assert_eq!(next_pid(&mut client).await, 1);
+    assert_eq!(client.next().await.unwrap(), Reply::End(End::Complete));
+    assert_eq!(status(&mut client).await.roots, ["/models"]);
+}
+
+#[tokio::test]
+async fn a_follower_hears_what_was_what_comes_and_the_end() {
+    let mut rig = Rig::new(Limits::default());
+    rig.keep(kept(1, None));
+    let mut client = rig.client().await;
+    client.ask(&Request::Loads { follow: true }).await.unwrap();
+    assert_eq!(next_pid(&mut client).await, 1);
+    rig.keep(kept(2, None));
+    assert_eq!(next_pid(&mut client).await, 2);
+    rig.server.take().unwrap().stop(SOON).await;
+    assert_eq!(client.next().await.unwrap(), Reply::End(End::Stopping));
+    assert!(!rig.path().exists());
+}
+
+#[tokio::test]
+async fn a_slow_follower_is_told_what_it_lost_and_holds_nobody_up() {
+    let rig = Rig::new(Limits::default());
+    let mut slow = rig.client().await;
+    slow.ask(&Request::Loads { follow: true }).await.unwrap();
+    let mut quick = rig.client().await;
+    quick.ask(&Request::Loads { follow: true }).await.unwrap();
+    // Far more than the socket's buffers and the ring hold together.
+    let many = 64 * BEHIND as u32;
+    let long = "x".repeat(4096);
+    for pid in 0..many {
+        let mut kept = kept(pid, None);
+        kept.receipt.model = long.clone();
+        rig.keep(kept);
+        assert_eq!(next_pid(&mut quick).await, pid);
+    }
+    let mut heard = 0;
+    let refusal = loop {
+        match timeout(SOON, slow.next()).await.unwrap() {
+            Ok(Reply::Receipt(_)) => heard += 1,
+            Err(ClientError::Refused { refusal, .. }) => break refusal,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refusal.code, Code::TooSlow);
+    assert!(heard < many);
+    assert!(matches!(slow.next().await, Err(ClientError::Ended { .. })));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_given_up() {
+    let limits = Limits {
+        write: Duration::from_millis(100),
+        connections: 1,
+        ..Limits::default()
+    };
+    let rig = Rig::new(limits);
+    let long = "x".repeat(8192);
+    for pid in 0..256 {
+        let mut kept = kept(pid, None);
+        kept.receipt.model = long.clone();
+        rig.keep(kept);
+    }
+    let mut stuck = rig.client().await;
+    stuck.ask(&Request::Loads { follow: false }).await.unwrap();
+    // Its place comes free without its doing anything.
+    let served = async {
+        loop {
+            let mut other = rig.client().await;
+            other.ask(&Request::Status).await.unwrap();
+            if other.next().await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, served).await.unwrap();
+}
+
+#[tokio::test]
+async fn faults_are_answered_and_end_the_connection() {
+    let rig = Rig::new(Limits::default());
+    for (line, expected) in [
+        ("hello\n", Code::Malformed),
+        ("{\"version\":9,\"request\":\"status\"}\n", Code::Version),
+        ("{\"version\":1,\"request\":\"dance\"}\n", Code::Unknown),
+    ] {
+        assert_eq!(code(&rig.raw(line.as_bytes()).await), expected, "{line}");
+    }
+    let endless = vec![b'{'; 1 << 20];
+    assert_eq!(code(&rig.raw(&endless).await), Code::TooLong);
+    status(&mut rig.client().await).await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_nothing_is_told_and_closed() {
+    let rig = Rig::new(short());
+    assert_eq!(code(&rig.raw(b"").await), Code::Timeout);
+    assert_eq!(code(&rig.raw(b"{\"version\":1,").await), Code::Timeout);
+}
+
+#[tokio::test]
+async fn more_clients_than_places_are_told_so_and_places_come_free() {
+    let limits = Limits {
+        connections: 2,
+        ..Limits::default()
+    };
+    let rig = Rig::new(limits);
+    let mut first = rig.client().await;
+    let mut second = rig.client().await;
+    for client in [&mut first, &mut second] {
+        client.ask(&Request::Loads { follow: true }).await.unwrap();
+    }
+    rig.keep(kept(1, None));
+    assert_eq!(next_pid(&mut first).await + next_pid(&mut second).await, 2);
+    let mut third = rig.client().await;
+    third.ask(&Request::Status).await.unwrap();
+    match third.next().await {
+        Err(ClientError::Refused { refusal, .. }) => assert_eq!(refusal.code, Code::TooMany),
+        other => panic!("{other:?}"),
+    }
+    // A follower that goes frees its place although no receipt comes.
+    drop(first);
+    let served = async {
+        loop {
+            let mut client = rig.client().await;
+            client.ask(&Request::Status).await.unwrap();
+            if client.next().await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, served).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_answer_is_busy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let limits = Limits {
+        answer: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let (_server, _queries) = Server::start(claim(&path, None).unwrap(), limits).unwrap();
+    let mut client = Client::connect(&path).await.unwrap();
+    client.ask(&Request::Status).await.unwrap();
+    match client.next().await {
+        Err(ClientError::Refused { refusal, .. }) => assert_eq!(refusal.code, Code::Busy),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn no_bytes_end_the_server() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.unwrap();
+    let rig = runtime.block_on(async { Rig::new(short()) });
+    proptest!(ProptestConfig::with_cases(48), |(mut bytes in proptest::collection::vec(any::<u8>(), 0..300))| {
+        bytes.push(b'\n');
+        runtime.block_on(async {
+            let answer = rig.raw(&bytes).await;
+            assert_ne!(code(&answer), Code::Busy);
+        });
+    });
+    runtime.block_on(async { status(&mut rig.client().await).await });
+}
+
+#[tokio::test]
+async fn a_second_agent_is_told_who_has_the_socket() {
+    let rig = Rig::new(Limits::default());
+    let path = rig.path();
+    let error = tokio::task::spawn_blocking(move || claim(&path, None).unwrap_err());
+    let error = error.await.unwrap().to_string();
+    let who = format!("another agent (pid {}, watching /models) has", std::process::id());
+    assert!(error.contains(&who), "{error}");
+    status(&mut rig.client().await).await;
+}
+
+#[tokio::test]
+async fn no_agent_is_an_error_with_a_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Client::connect(&folder.path().join("s")).await.unwrap_err();
+    assert!(matches!(error, ClientError::NoAgent { .. }));
+    assert!(error.to_string().contains("start one with"), "{error}");
+}
+
+/// Others see their own loads and receipts: asked as `nobody`, which takes root.
+#[tokio::test]
+async fn others_see_only_their_own() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "in CI this test must run as root");
+        eprintln!("skipped: takes root, to become somebody else");
+        return;
+    }
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let group = nix::unistd::Group::from_gid(nobody.gid).unwrap().unwrap();
+    let uid = nobody.uid.as_raw();
+    let rig = Rig::with(Limits::default(), Some(&group.name));
+    rig.keep(kept(1, Some(0)));
+    rig.keep(kept(2, Some(uid)));
+    rig.keep(kept(3, None));
+    // Where anybody may go, whatever the directory of the build.
+    std::fs::set_permissions(rig.folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let agent = rig.folder.path().join("nitro-agent");
+    std::fs::copy(env!("CARGO_BIN_EXE_nitro-agent"), &agent).unwrap();
+
+    let ask = |user: u32, subcommand: &'static str| {
+        let mut command = Command::new(&agent);
+        command.args([subcommand, "--json", "--socket"]).arg(rig.path());
+        command.uid(user).gid(nobody.gid.as_raw()).current_dir("/");
+        async move {
+            let output = tokio::task::spawn_blocking(move || command.output())
+                .await
+                .unwrap()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+            lines.collect::<Vec<serde_json::Value>>()
+        }
+    };
+    let pids = |lines: &[serde_json::Value]| {
+        lines
+            .iter()
+            .map(|line| line["pids"][0].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(pids(&ask(0, "loads").await), [1, 2, 3]);
+    assert_eq!(pids(&ask(uid, "loads").await), [2]);
+    assert_eq!(ask(0, "status").await[0]["loads"].as_array().unwrap().len(), 3);
+    let own = ask(uid, "status").await;
+    assert_eq!(own[0]["loads"].as_array().unwrap().len(), 1);
+    assert_eq!(own[0]["loads"][0]["user"], 65_534);
+}
