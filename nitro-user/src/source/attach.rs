@@ -7,7 +7,10 @@ use std::{fmt, str::FromStr};
 use aya::{Btf, Ebpf, programs::Program};
 use serde::{Deserialize, Serialize};
 
-use super::{price, refusal, tracefs};
+use super::{
+    price::{self, Price},
+    refusal, tracefs,
+};
 
 /// How accesses are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +111,8 @@ const PAGE_CACHE: &[Spec] = &[
     likes(&[EXIT]),
 ];
 
-/// What else is known of files and processes comes first here: it needs no tracefs, and the price of the system calls' hooks is measured last.
+/// What else is known of files and processes comes first here: the first of the system calls' hooks, which
+/// is measured, then adds nothing but its own price.
 const SYSCALLS: &[Spec] = &[
     likes(&[
         ADD,
@@ -154,14 +158,14 @@ pub struct Attachment {
     pub mode: EventMode,
     /// Why a cheaper mode is not active, and what this one costs, for the start-up line.
     pub why: String,
-    /// What every system call of the machine pays, in nanoseconds: measured in syscalls mode, where it is not nothing.
-    pub system_call_ns: Option<u32>,
+    /// What others pay: measured in syscalls mode, where it is not nothing.
+    pub price: Option<Price>,
     /// Hook by hook.
     pub programs: Vec<ProgramReport>,
 }
 
 /// Attaches the programs of `mode`, typed ones only if `typed`; the links detach when the programs are dropped, and with this process in any
-/// case. Returns what came of each hook, and in syscalls mode what a system call now costs more, in nanoseconds.
+/// case. Returns what came of each hook, and in syscalls mode what others now pay.
 ///
 /// # Errors
 /// The first essential hook's refusal, in one line, with the remedy.
@@ -170,7 +174,7 @@ pub fn attach(
     btf: &Btf,
     mode: EventMode,
     typed: bool,
-) -> Result<(Vec<ProgramReport>, Option<f64>), String> {
+) -> Result<(Vec<ProgramReport>, Option<Price>), String> {
     let specs = match mode {
         EventMode::PageCache => PAGE_CACHE,
         EventMode::Syscalls => {
@@ -193,7 +197,7 @@ pub fn attach(
 }
 
 /// Tries the ways to one hook.
-fn attach_spec(ebpf: &mut Ebpf, btf: &Btf, spec: &Spec, typed: bool, price: &mut Option<f64>) -> ProgramReport {
+fn attach_spec(ebpf: &mut Ebpf, btf: &Btf, spec: &Spec, typed: bool, price: &mut Option<Price>) -> ProgramReport {
     let mut refusals: Vec<String> = Vec::new();
     for &(program, tracepoint) in spec.ways {
         match attach_way(ebpf, btf, program, tracepoint, typed, price) {
@@ -222,7 +226,7 @@ fn attach_way(
     program: &str,
     tracepoint: Tracepoint,
     typed: bool,
-    price: &mut Option<f64>,
+    price: &mut Option<Price>,
 ) -> Result<(), String> {
     let Some(program) = ebpf.program_mut(program) else {
         return Err("not in the eBPF object: rebuild it with `cargo xtask build-ebpf`".into());

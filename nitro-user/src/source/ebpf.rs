@@ -20,7 +20,8 @@ use nitro_common::{
 use super::{
     attach::{Attachment, EventChoice, EventMode, attach},
     btf::{BtfError, KernelTypes},
-    price, refusal, tracefs,
+    price::Price,
+    refusal, tracefs,
 };
 use crate::units::FileId;
 
@@ -124,8 +125,7 @@ impl EbpfSource {
                     let attachment = Attachment {
                         mode,
                         why: why(options.events, &refusals, price),
-                        // Nanoseconds: far from any limit.
-                        system_call_ns: price.map(|price| price.max(0.0).round() as u32),
+                        price,
                         programs,
                     };
                     return Ok((Self::over(ebpf)?, attachment));
@@ -367,13 +367,13 @@ impl AsFd for EbpfSource {
 }
 
 /// Why this mode, and at what price.
-fn why(asked: EventChoice, refusals: &[String], price: Option<f64>) -> String {
+fn why(asked: EventChoice, refusals: &[String], price: Option<Price>) -> String {
     let mut reasons: Vec<String> = match asked {
         EventChoice::Only(_) => vec!["as asked".into()],
         _ => refusals.to_vec(),
     };
     match price {
-        Some(price) => reasons.push(price::in_words(price)),
+        Some(price) => reasons.push(price.to_string()),
         None if reasons.is_empty() => reasons.push("nothing is paid by other system calls".into()),
         None => {}
     }

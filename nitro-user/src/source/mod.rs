@@ -6,7 +6,7 @@
 pub mod attach;
 pub mod btf;
 pub mod ebpf;
-mod price;
+pub mod price;
 pub mod process;
 mod refusal;
 mod tracefs;
