@@ -33,8 +33,10 @@ pub mod globals {
     pub const SELF_PROCESS: &str = "SELF_PROCESS";
     /// `u32`: log2 of the page size.
     pub const PAGE_SHIFT: &str = "PAGE_SHIFT";
-    /// `u32`: 1 makes the page-cache programs return at once; the yardstick of the cost bench.
+    /// `u32`: 1 makes every program return at once; the yardstick of the cost bench.
     pub const EMPTY: &str = "EMPTY";
+    /// `u32`: `O_DIRECT` of this architecture, as in `file.f_flags`.
+    pub const DIRECT_FLAG: &str = "DIRECT_FLAG";
     /// `u64`: bit number of `PG_head` as a mask of `folio.flags`.
     pub const HEAD_MASK: &str = "HEAD_MASK";
     /// `u64` field offsets: global, structure, field path. A field that a kernel lacks leaves its programs unloaded.
@@ -73,6 +75,15 @@ pub mod globals {
     };
     /// `u64`: offset of the byte that holds a large folio's order. Its field moved: `_flags_1` from 6.6, `_folio_order` before.
     pub const FOLIO_ORDER: &str = "FOLIO_ORDER";
+    /// `u64` offsets in the record of the classic page-cache tracepoints: global, field of their `format` file in tracefs.
+    pub const RECORD_OFFSETS: &[(&str, &str)] = &[
+        ("RECORD_INODE", "i_ino"),
+        ("RECORD_DEVICE", "s_dev"),
+        ("RECORD_INDEX", "index"),
+        (RECORD_ORDER, "order"),
+    ];
+    /// The one of [`RECORD_OFFSETS`] that older kernels lack; 0 then: they tell of pages one by one.
+    pub const RECORD_ORDER: &str = "RECORD_ORDER";
     /// The fields of [`FOLIO_ORDER`], newest first.
     pub const FOLIO_ORDER_FIELDS: &[&str] = &["_flags_1", "_folio_order"];
 }

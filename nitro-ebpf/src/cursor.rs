@@ -48,10 +48,33 @@ fn cursor(tally: Tally, who: Who, inode: &Inode) -> Option<*mut CursorState> {
     let _ = CURSORS.insert(key, fresh, 0);
     note_reader(who);
     let made = CURSORS.get_ptr_mut(key);
-    if made.is_none() {
-        tally.cursor_full();
+    if made.is_none() && tally.cursor_full() {
+        say_full();
     }
     made
+}
+
+/// A function of its own: a log line is long, and each program would get a copy.
+#[inline(never)]
+fn say_full() {
+    aya_log_ebpf::warn!(
+        (),
+        "the map of cursors is full: some accesses are told one by one and not counted by thread"
+    );
+}
+
+/// A read through `O_DIRECT`: no demand on the page cache, told once for each thread and file.
+#[inline(always)]
+pub fn direct(tally: Tally, who: Who, inode: &Inode, what: What) {
+    if let Some(at) = cursor(tally, who, inode) {
+        // SAFETY: as in `access`.
+        let cursor = unsafe { &mut *at };
+        if cursor.direct != 0 {
+            return tally.count(Counter::Coalesced);
+        }
+        cursor.direct = 1;
+    }
+    emit(tally, who, Some(inode), what);
 }
 
 /// Length of the overlap of two ranges.

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use nitro_common::{Counter, Counters, FileKey, settings::filter_bit};
 
 use crate::{
-    kernel::{Inode, SELF_PROCESS},
+    kernel::{EMPTY, Inode, SELF_PROCESS},
     maps::{COUNTERS, FILTER, WATCHED},
 };
 
@@ -13,9 +13,12 @@ use crate::{
 pub struct Tally(*mut Counters);
 
 impl Tally {
-    /// Counts a hook hit; every way on must end in exactly one [`Tally::count`].
+    /// Counts a hook hit; every way on must end in exactly one [`Tally::count`]. `None` where the programs are to return at once.
     #[inline(always)]
     pub fn hit() -> Option<Self> {
+        if EMPTY.load() != 0 {
+            return None;
+        }
         let counters = COUNTERS.get_ptr_mut(0)?;
         // SAFETY: the map's own element, of this processor.
         unsafe { (*counters).seen += 1 };

@@ -18,6 +18,7 @@ settings! {
     SELF_PROCESS: u32,
     PAGE_SHIFT: u32,
     EMPTY: u32,
+    DIRECT_FLAG: u32,
     HEAD_MASK: u64,
     FOLIO_ORDER: u64,
     REGISTERS_SYSCALL: u64,
@@ -44,6 +45,10 @@ settings! {
     FILE_INODE: u64,
     FILE_FLAGS: u64,
     FILE_POSITION: u64,
+    RECORD_INODE: u64,
+    RECORD_DEVICE: u64,
+    RECORD_INDEX: u64,
+    RECORD_ORDER: u64,
 }
 
 /// A pointer to a kernel structure whose type the verifier knows.
@@ -57,6 +62,13 @@ pub type Typed = *const u8;
 pub unsafe fn field<T: Copy>(base: Typed, offset: &Global<u64>) -> T {
     // SAFETY: the verifier rejects the program if the load is outside the structure; a bad pointer reads as zero.
     unsafe { core::ptr::read_volatile(base.add(offset.load() as usize).cast::<T>()) }
+}
+
+/// The current task.
+#[inline(always)]
+pub fn current_task() -> Typed {
+    // SAFETY: the helper has no preconditions, and the verifier knows what it returns.
+    unsafe { bpf_get_current_task_btf() as Typed }
 }
 
 /// Whether the current task is inside a system call, as opposed to a fault from user space.
@@ -87,6 +99,8 @@ enum Reach {
     Typed(Typed),
     /// It does not: loads through a helper.
     Far(*const u8),
+    /// A tracepoint's record named the file; the structure is out of reach.
+    Nowhere,
 }
 
 /// A file as the page cache knows it.
@@ -119,7 +133,31 @@ impl Inode {
         }
     }
 
-    /// Its generation.
+    /// The inode at an address that nobody vouches for; `None` when there is none.
+    ///
+    /// # Safety
+    /// `at` points to a `struct inode`, or nowhere.
+    #[inline(always)]
+    pub unsafe fn far(at: *const u8) -> Option<Self> {
+        // SAFETY: each field is of the structure that its base points to, or nothing is read.
+        unsafe {
+            let superblock: *const u8 = far_field(at, &INODE_SUPER)?;
+            Some(Self {
+                number: far_field(at, &INODE_NUMBER)?,
+                device: far_field(superblock, &SUPER_DEVICE)?,
+                at: Reach::Far(at),
+            })
+        }
+    }
+
+    /// A file that is known by its name only.
+    #[inline(always)]
+    pub fn named(number: u64, device: u32) -> Self {
+        let at = Reach::Nowhere;
+        Self { number, device, at }
+    }
+
+    /// Its generation; 0 where that is out of reach.
     #[inline(always)]
     pub fn generation(&self) -> u32 {
         // SAFETY: `at` is a `struct inode`, reached the way it says.
@@ -127,11 +165,12 @@ impl Inode {
             match self.at {
                 Reach::Typed(at) => field(at, &INODE_GENERATION),
                 Reach::Far(at) => far_field(at, &INODE_GENERATION).unwrap_or(0),
+                Reach::Nowhere => 0,
             }
         }
     }
 
-    /// Its size in bytes.
+    /// Its size in bytes; 0 where that is out of reach.
     #[inline(always)]
     pub fn size(&self) -> u64 {
         // SAFETY: as in `generation`.
@@ -139,6 +178,7 @@ impl Inode {
             match self.at {
                 Reach::Typed(at) => field(at, &INODE_SIZE),
                 Reach::Far(at) => far_field(at, &INODE_SIZE).unwrap_or(0),
+                Reach::Nowhere => 0,
             }
         }
     }

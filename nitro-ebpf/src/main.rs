@@ -7,6 +7,7 @@
 #![no_main]
 
 mod cursor;
+mod descriptor;
 mod emit;
 mod guard;
 mod kernel;

@@ -1,28 +1,43 @@
 //! One hook per file. Each: count the hit, filter, read the hook's arguments, hand over.
+//!
+//! Page-cache hooks and process hooks are programs on typed tracepoints (`tp_btf`). Those that the syscalls mode needs as well have a second
+//! program, on the classic tracepoint, for kernels that refuse the first kind.
 
 mod filemap_add;
 mod filemap_delete;
 mod filemap_fault;
 mod filemap_get_pages;
 mod filemap_map_pages;
+mod mmap;
+mod open;
+mod openat;
+mod openat2;
+mod pread64;
+mod preadv;
+mod preadv2;
 mod process_exec;
 mod process_exit;
+mod read;
+mod readv;
+mod sendfile64;
 
-use nitro_common::{Counter, Hook};
+use aya_ebpf::programs::TracePointContext;
+use nitro_common::{Counter, Hook, flags};
 
 use crate::{
     cursor,
-    emit::What,
+    descriptor::{File, at_most_one_call},
+    emit::{What, emit},
     guard::{Tally, Who, watched},
-    kernel::{EMPTY, FOLIO_FLAGS, FOLIO_INDEX, FOLIO_MAPPING, FOLIO_ORDER, HEAD_MASK, Inode, PAGE_SHIFT, Typed, field},
+    kernel::{
+        FOLIO_FLAGS, FOLIO_INDEX, FOLIO_MAPPING, FOLIO_ORDER, HEAD_MASK, Inode, PAGE_SHIFT, RECORD_DEVICE,
+        RECORD_INDEX, RECORD_INODE, RECORD_ORDER, Typed, field,
+    },
 };
 
 /// Accesses through the page cache: `first..=last` in pages of `mapping`.
 #[inline(always)]
 fn mapping_access(hook: Hook, mapping: Typed, first: u64, last: u64) -> i32 {
-    if EMPTY.load() != 0 {
-        return 0;
-    }
     let Some(tally) = Tally::hit() else { return 0 };
     // SAFETY: `mapping` is the tracepoint's typed argument.
     let inode = unsafe { Inode::of_mapping(mapping) };
@@ -57,9 +72,6 @@ fn mapping_access(hook: Hook, mapping: Typed, first: u64, last: u64) -> i32 {
 /// A folio that came into or left the page cache.
 #[inline(always)]
 fn folio_change(hook: Hook, folio: Typed) -> i32 {
-    if EMPTY.load() != 0 {
-        return 0;
-    }
     let Some(tally) = Tally::hit() else { return 0 };
     // SAFETY: `folio` is the tracepoint's typed argument; the mapping is set at both hooks.
     let (inode, index, pages) = unsafe {
@@ -76,6 +88,38 @@ fn folio_change(hook: Hook, folio: Typed) -> i32 {
         };
         (inode, field::<u64>(folio, &FOLIO_INDEX), 1u64 << order)
     };
+    pages_changed(tally, hook, &inode, index, pages)
+}
+
+/// The same from the record of a classic tracepoint.
+#[inline(always)]
+fn record_change(hook: Hook, ctx: &TracePointContext) -> u32 {
+    let Some(tally) = Tally::hit() else { return 0 };
+    // SAFETY: the offsets are those of the record's own fields; the helper checks the address.
+    let (number, device, index, order) = unsafe {
+        let Ok(number) = ctx.read_at::<u64>(RECORD_INODE.load() as usize) else {
+            tally.count(Counter::Filtered);
+            return 0;
+        };
+        let device = ctx.read_at::<u32>(RECORD_DEVICE.load() as usize).unwrap_or(0);
+        let index = ctx.read_at::<u64>(RECORD_INDEX.load() as usize).unwrap_or(0);
+        // Kernels whose record lacks the order have one record for each page.
+        let order = match RECORD_ORDER.load() {
+            0 => 0,
+            at => ctx.read_at::<u8>(at as usize).unwrap_or(0) & 31,
+        };
+        (number, device, index, order)
+    };
+    let inode = Inode::named(number, device);
+    if !watched(&inode) {
+        tally.count(Counter::Filtered);
+        return 0;
+    }
+    pages_changed(tally, hook, &inode, index, 1 << order) as u32
+}
+
+#[inline(always)]
+fn pages_changed(tally: Tally, hook: Hook, inode: &Inode, index: u64, pages: u64) -> i32 {
     let shift = PAGE_SHIFT.load() & 31;
     let (start, end) = (index << shift, (index + pages) << shift);
     let what = What {
@@ -84,6 +128,82 @@ fn folio_change(hook: Hook, folio: Typed) -> i32 {
         start,
         end,
     };
-    cursor::change(tally, Who::current(), &inode, what);
+    cursor::change(tally, Who::current(), inode, what);
     0
+}
+
+/// The watched file behind a descriptor of somebody else than the agent.
+#[inline(always)]
+fn watched_file(descriptor: u64) -> Option<(Who, File, Inode)> {
+    let file = File::of(descriptor)?;
+    let inode = file.inode()?;
+    if !watched(&inode) {
+        return None;
+    }
+    let who = Who::current();
+    if who.is_agent() { None } else { Some((who, file, inode)) }
+}
+
+/// A system call returned a descriptor, or an error.
+#[inline(always)]
+fn opened(result: u64) -> u32 {
+    let Some(tally) = Tally::hit() else { return 0 };
+    if result as i64 >= 0
+        && let Some((who, file, inode)) = watched_file(result)
+    {
+        cursor::note_reader(who);
+        let flags = if file.is_direct() { flags::DIRECT } else { 0 };
+        let (hook, start, end) = (Hook::Open, 0, 0);
+        emit(
+            tally,
+            who,
+            Some(&inode),
+            What {
+                hook,
+                flags,
+                start,
+                end,
+            },
+        );
+    } else {
+        tally.count(Counter::Filtered);
+    }
+    0
+}
+
+/// A system call is about to read: `range` says where from and how many bytes at most.
+#[inline(always)]
+fn reads(descriptor: u64, range: impl FnOnce(File) -> Option<(u64, u64)>) -> u32 {
+    let Some(tally) = Tally::hit() else { return 0 };
+    if let Some((who, file, inode)) = watched_file(descriptor)
+        && let Some((start, length)) = range(file)
+        && let Some(what) = clipped(Hook::Read, &inode, start, at_most_one_call(length))
+    {
+        if file.is_direct() {
+            let flags = flags::DIRECT;
+            cursor::direct(tally, who, &inode, What { flags, ..what });
+        } else {
+            cursor::access(tally, who, &inode, what);
+        }
+    } else {
+        tally.count(Counter::Filtered);
+    }
+    0
+}
+
+/// The part of a range that lies in the file; `None` when there is none, as at a read's end of file.
+#[inline(always)]
+fn clipped(hook: Hook, inode: &Inode, start: u64, length: u64) -> Option<What> {
+    let size = inode.size();
+    if start >= size || length == 0 {
+        return None;
+    }
+    let end = if length < size - start { start + length } else { size };
+    let flags = 0;
+    Some(What {
+        hook,
+        flags,
+        start,
+        end,
+    })
 }

@@ -102,14 +102,12 @@ impl Wiring {
             Some(hook) => {
                 if let Some(access) = access_of(hook, &event) {
                     tracing::trace!(?access);
+                    let (at, process, file) = (access.at, access.process, access.file);
+                    actions.extend(engine.handle(at, Input::Access(access)));
+                    // After the access, which begins the load that is to stand down.
                     if event.flags & flags::DIRECT != 0 {
-                        let direct = Input::Direct {
-                            process: access.process,
-                            file: access.file,
-                        };
-                        actions.extend(engine.handle(access.at, direct));
+                        actions.extend(engine.handle(at, Input::Direct { process, file }));
                     }
-                    actions.extend(engine.handle(access.at, Input::Access(access)));
                 }
             }
             None => {}
@@ -315,6 +313,8 @@ fn range_of(event: &AccessEvent) -> ByteRange {
 /// The access that an event stands for; `None` for one that is none.
 fn access_of(hook: Hook, event: &AccessEvent) -> Option<Access> {
     let kind = match hook {
+        // The page cache has no part in it: as good as opened.
+        _ if event.flags & flags::DIRECT != 0 => AccessKind::Open,
         Hook::GetPages | Hook::Read => AccessKind::Read,
         Hook::MapPages | Hook::Fault if event.flags & flags::IN_SYSCALL != 0 => AccessKind::MapPopulate,
         Hook::MapPages | Hook::Fault => AccessKind::MapTouch,

@@ -1,14 +1,16 @@
 //! Which programs make up an event mode, and what happened when they were attached.
 //!
-//! Every program is tried by itself: a kernel may refuse one kind and take another. A mode is active when all its essential programs are.
+//! Every program is tried by itself: a kernel may refuse one kind and take another. A mode is active when all its essential hooks have a program.
 
-use std::{fmt, io, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use aya::{
-    Btf, Ebpf,
-    programs::{Program, ProgramError},
-};
+use aya::{Btf, Ebpf, programs::Program};
 use serde::{Deserialize, Serialize};
+
+use super::{
+    price::{self, Price},
+    refusal, tracefs,
+};
 
 /// How accesses are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,8 @@ pub enum EventChoice {
     Auto,
     /// This one or an error.
     Only(EventMode),
+    /// As `Auto` on a kernel that refuses typed tracepoints; for tests.
+    Classic,
 }
 
 impl FromStr for EventChoice {
@@ -47,53 +51,101 @@ impl FromStr for EventChoice {
             "auto" => Ok(Self::Auto),
             "page-cache" => Ok(Self::Only(EventMode::PageCache)),
             "syscalls" => Ok(Self::Only(EventMode::Syscalls)),
+            "classic" => Ok(Self::Classic),
             _ => Err(format!("{text:?} is not an event mode: auto, page-cache or syscalls")),
         }
     }
 }
 
-/// One program of the object.
+/// Where a program is attached.
+#[derive(Clone, Copy)]
+enum Tracepoint {
+    /// A typed one (`tp_btf`): cheap, needs the kernel's BTF.
+    Typed(&'static str),
+    /// A classic one, `category/name`: needs tracefs.
+    Classic(&'static str),
+}
+
+use Tracepoint::{Classic, Typed};
+
+impl Tracepoint {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Typed(name) | Self::Classic(name) => name,
+        }
+    }
+}
+
+/// One program for a hook: its name in the object, and where it goes.
+type Way = (&'static str, Tracepoint);
+
+/// One hook of a mode.
 struct Spec {
-    /// Its name in the object.
-    program: &'static str,
-    /// Tracepoint: its name, with the category for classic ones.
-    hook: &'static str,
+    /// Ways to it, the best first.
+    ways: &'static [Way],
     /// Without it the mode sees nothing.
     essential: bool,
 }
 
-const fn needs(program: &'static str, hook: &'static str) -> Spec {
-    Spec {
-        program,
-        hook,
-        essential: true,
-    }
+const fn needs(ways: &'static [Way]) -> Spec {
+    Spec { ways, essential: true }
 }
 
-const fn likes(program: &'static str, hook: &'static str) -> Spec {
-    Spec {
-        program,
-        hook,
-        essential: false,
-    }
+const fn likes(ways: &'static [Way]) -> Spec {
+    Spec { ways, essential: false }
 }
 
+const ADD: Way = ("filemap_add", Typed("mm_filemap_add_to_page_cache"));
+const DELETE: Way = ("filemap_delete", Typed("mm_filemap_delete_from_page_cache"));
+const EXEC: Way = ("process_exec", Typed("sched_process_exec"));
+const EXIT: Way = ("process_exit", Typed("sched_process_exit"));
+
+/// Who accesses: 6.12.
 const PAGE_CACHE: &[Spec] = &[
-    needs("filemap_get_pages", "mm_filemap_get_pages"),
-    needs("filemap_map_pages", "mm_filemap_map_pages"),
-    needs("filemap_fault", "mm_filemap_fault"),
-    likes("filemap_add", "mm_filemap_add_to_page_cache"),
-    likes("filemap_delete", "mm_filemap_delete_from_page_cache"),
-    likes("process_exec", "sched_process_exec"),
-    likes("process_exit", "sched_process_exit"),
+    needs(&[("filemap_get_pages", Typed("mm_filemap_get_pages"))]),
+    needs(&[("filemap_map_pages", Typed("mm_filemap_map_pages"))]),
+    needs(&[("filemap_fault", Typed("mm_filemap_fault"))]),
+    likes(&[ADD]),
+    likes(&[DELETE]),
+    likes(&[EXEC]),
+    likes(&[EXIT]),
 ];
 
-/// What came of one program.
+/// What else is known of files and processes comes first here: the first of the system calls' hooks, which
+/// is measured, then adds nothing but its own price.
+const SYSCALLS: &[Spec] = &[
+    likes(&[
+        ADD,
+        ("filemap_add_classic", Classic("filemap/mm_filemap_add_to_page_cache")),
+    ]),
+    likes(&[
+        DELETE,
+        (
+            "filemap_delete_classic",
+            Classic("filemap/mm_filemap_delete_from_page_cache"),
+        ),
+    ]),
+    likes(&[EXEC, ("process_exec_classic", Classic("sched/sched_process_exec"))]),
+    likes(&[EXIT, ("process_exit_classic", Classic("sched/sched_process_exit"))]),
+    needs(&[("syscall_read", Classic("syscalls/sys_enter_read"))]),
+    needs(&[("syscall_pread64", Classic("syscalls/sys_enter_pread64"))]),
+    needs(&[("syscall_mmap", Classic("syscalls/sys_enter_mmap"))]),
+    needs(&[("syscall_openat", Classic("syscalls/sys_exit_openat"))]),
+    likes(&[("syscall_openat2", Classic("syscalls/sys_exit_openat2"))]),
+    #[cfg(target_arch = "x86_64")]
+    likes(&[("syscall_open", Classic("syscalls/sys_exit_open"))]),
+    likes(&[("syscall_readv", Classic("syscalls/sys_enter_readv"))]),
+    likes(&[("syscall_preadv", Classic("syscalls/sys_enter_preadv"))]),
+    likes(&[("syscall_preadv2", Classic("syscalls/sys_enter_preadv2"))]),
+    likes(&[("syscall_sendfile64", Classic("syscalls/sys_enter_sendfile64"))]),
+];
+
+/// What came of one hook.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProgramReport {
     /// Name of the program.
     pub program: &'static str,
-    /// Tracepoint it belongs to.
+    /// Tracepoint it belongs to, with the category for a classic one.
     pub hook: &'static str,
     /// Why it is not attached; `None` when it is.
     pub refused: Option<String>,
@@ -104,77 +156,129 @@ pub struct ProgramReport {
 pub struct Attachment {
     /// The active mode.
     pub mode: EventMode,
-    /// Why a cheaper mode is not active, for the start-up line.
+    /// Why a cheaper mode is not active, and what this one costs, for the start-up line.
     pub why: String,
-    /// Program by program.
+    /// What others pay: measured in syscalls mode, where it is not nothing.
+    pub price: Option<Price>,
+    /// Hook by hook.
     pub programs: Vec<ProgramReport>,
 }
 
-/// Attaches the programs of `mode`; the links detach when they are dropped, and with this process in any case.
+/// Attaches the programs of `mode`, typed ones only if `typed`; the links detach when the programs are dropped, and with this process in any
+/// case. Returns what came of each hook, and in syscalls mode what others now pay.
 ///
 /// # Errors
-/// The first essential program's refusal, in words, with the remedy.
-pub fn attach(ebpf: &mut Ebpf, btf: &Btf, mode: EventMode) -> Result<Vec<ProgramReport>, String> {
+/// The first essential hook's refusal, in one line, with the remedy.
+pub fn attach(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    mode: EventMode,
+    typed: bool,
+) -> Result<(Vec<ProgramReport>, Option<Price>), String> {
+    let specs = match mode {
+        EventMode::PageCache => PAGE_CACHE,
+        EventMode::Syscalls => {
+            tracefs::find()?;
+            SYSCALLS
+        }
+    };
+    let mut price = None;
     let mut reports = Vec::new();
-    for spec in specs(mode) {
-        let done = attach_one(ebpf, btf, spec);
-        if let Err(reason) = &done
+    for spec in specs {
+        let report = attach_spec(ebpf, btf, spec, typed, &mut price);
+        if let Some(reason) = &report.refused
             && spec.essential
         {
-            return Err(format!("{} ({}): {reason}", spec.program, spec.hook));
+            return Err(format!("{} ({}): {reason}", report.program, report.hook));
         }
-        reports.push(ProgramReport {
-            program: spec.program,
-            hook: spec.hook,
-            refused: done.err(),
-        });
+        reports.push(report);
     }
-    Ok(reports)
+    Ok((reports, price))
 }
 
-fn specs(mode: EventMode) -> &'static [Spec] {
-    match mode {
-        EventMode::PageCache => PAGE_CACHE,
-        EventMode::Syscalls => &[],
+/// Tries the ways to one hook.
+fn attach_spec(ebpf: &mut Ebpf, btf: &Btf, spec: &Spec, typed: bool, price: &mut Option<Price>) -> ProgramReport {
+    let mut refusals: Vec<String> = Vec::new();
+    for &(program, tracepoint) in spec.ways {
+        match attach_way(ebpf, btf, program, tracepoint, typed, price) {
+            Ok(()) => {
+                for refusal in refusals {
+                    tracing::info!("{program} on {} instead: {refusal}", tracepoint.name());
+                }
+                return ProgramReport {
+                    program,
+                    hook: tracepoint.name(),
+                    refused: None,
+                };
+            }
+            Err(refusal) if refusals.contains(&refusal) => {}
+            Err(refusal) => refusals.push(refusal),
+        }
     }
+    let (program, hook) = spec.ways.first().map_or(("", ""), |way| (way.0, way.1.name()));
+    let refused = Some(refusals.join("; "));
+    ProgramReport { program, hook, refused }
 }
 
-fn attach_one(ebpf: &mut Ebpf, btf: &Btf, spec: &Spec) -> Result<(), String> {
-    let Some(program) = ebpf.program_mut(spec.program) else {
+fn attach_way(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    program: &str,
+    tracepoint: Tracepoint,
+    typed: bool,
+    price: &mut Option<Price>,
+) -> Result<(), String> {
+    let Some(program) = ebpf.program_mut(program) else {
         return Err("not in the eBPF object: rebuild it with `cargo xtask build-ebpf`".into());
     };
-    match program {
-        Program::BtfTracePoint(program) => {
-            program.load(spec.hook, btf).map_err(|error| reason(&error))?;
-            program.attach().map_err(|error| reason(&error))?;
+    let refused = |error| refusal::of_program(&error);
+    match (program, tracepoint) {
+        (_, Typed(_)) if !typed => return Err("typed tracepoints were not to be tried".into()),
+        (Program::BtfTracePoint(program), Typed(name)) => {
+            program.load(name, btf).map_err(refused)?;
+            program.attach().map_err(refused)?;
         }
-        Program::TracePoint(program) => {
-            let (category, name) = spec.hook.split_once('/').unwrap_or(("syscalls", spec.hook));
-            program.load().map_err(|error| reason(&error))?;
-            program.attach(category, name).map_err(|error| reason(&error))?;
+        (Program::TracePoint(program), Classic(name)) => {
+            let (category, name) = name.split_once('/').ok_or("a classic tracepoint has a category")?;
+            program.load().map_err(refused)?;
+            if category == "syscalls" && price.is_none() {
+                *price = Some(price::of_attaching(program, category, name).map_err(refused)?);
+            } else {
+                program.attach(category, name).map_err(refused)?;
+            }
         }
-        _ => return Err("of a kind this version does not attach".into()),
+        _ => return Err("of another kind in the eBPF object: rebuild it with `cargo xtask build-ebpf`".into()),
     }
     Ok(())
 }
 
-/// A refusal in words, with what to do about it.
-fn reason(error: &ProgramError) -> String {
-    let errno = |error: &io::Error| match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => format!("{error}: run as root, or with CAP_BPF and CAP_PERFMON"),
-        Some(libc::ENOENT) => format!("{error}: is tracefs mounted? mount -t tracefs tracefs /sys/kernel/tracing"),
-        _ => error.to_string(),
-    };
-    match error {
-        ProgramError::Btf(_) => "this kernel has no such tracepoint (it came with Linux 6.12)".into(),
-        ProgramError::LoadError { io_error, verifier_log } => {
-            tracing::debug!(%verifier_log, "the verifier refused a program");
-            format!("refused by the kernel: {}", errno(io_error))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_needs_tracefs_in_syscalls_mode_names_its_category() {
+        for (_, tracepoint) in SYSCALLS.iter().flat_map(|spec| spec.ways) {
+            let classic = matches!(tracepoint, Classic(_));
+            assert_eq!(classic, tracepoint.name().contains('/'), "{}", tracepoint.name());
         }
-        ProgramError::SyscallError(call) => format!("{}: {}", call.call, errno(&call.io_error)),
-        other => {
-            let chain = std::iter::successors(Some(other as &dyn std::error::Error), |error| error.source());
-            chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
+    #[test]
+    fn the_page_cache_mode_needs_no_tracefs() {
+        assert!(
+            PAGE_CACHE
+                .iter()
+                .flat_map(|spec| spec.ways)
+                .all(|way| matches!(way.1, Typed(_)))
+        );
+    }
+
+    #[test]
+    fn a_mode_is_read_as_it_is_printed() {
+        for mode in [EventMode::PageCache, EventMode::Syscalls] {
+            assert_eq!(mode.to_string().parse(), Ok(EventChoice::Only(mode)));
         }
+        assert!("fanotify".parse::<EventChoice>().unwrap_err().contains("page-cache"));
     }
 }

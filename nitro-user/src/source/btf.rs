@@ -12,7 +12,7 @@ pub enum BtfError {
     #[error("the kernel's BTF is not readable: {0}")]
     Malformed(&'static str),
     /// The kernel has no such structure or field.
-    #[error("this kernel has no {0}")]
+    #[error("this kernel has no {0}: nitro-agent runs on Linux 6.1 and newer")]
     Missing(String),
 }
 

@@ -23,6 +23,8 @@ pub use self::usage::Usage;
 use super::{
     attach::{Attachment, EventChoice, EventMode, attach},
     btf::{BtfError, KernelTypes},
+    price::Price,
+    refusal, tracefs,
 };
 use crate::units::FileId;
 
@@ -44,8 +46,8 @@ pub enum SourceError {
     #[error(transparent)]
     Btf(#[from] BtfError),
     /// The object or a map was refused.
-    #[error("cannot load the eBPF programs: {0}: run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE")]
-    Load(#[source] Box<EbpfError>),
+    #[error("cannot load the eBPF programs: {reason}: run as root, or with CAP_BPF and CAP_PERFMON", reason = refusal::in_one_line(.0.as_ref()))]
+    Load(Box<EbpfError>),
     /// A map is missing or of another shape: the object is not the one this binary was made with.
     #[error("the eBPF object lacks the map {0}: rebuild it with `cargo xtask build-ebpf`")]
     Map(&'static str),
@@ -60,7 +62,7 @@ pub enum SourceError {
         source: MapError,
     },
     /// No mode could be attached.
-    #[error("no event mode works here:\n{0}")]
+    #[error("no event mode works here: {0}")]
     NoMode(String),
 }
 
@@ -112,28 +114,30 @@ impl EbpfSource {
     pub fn open(options: Options) -> Result<(Self, Attachment), SourceError> {
         let bytes = std::fs::read(KERNEL_BTF).map_err(SourceError::NoBtf)?;
         let types = KernelTypes::parse(&bytes)?;
-        let modes = match options.events {
-            EventChoice::Auto => vec![EventMode::PageCache, EventMode::Syscalls],
-            EventChoice::Only(mode) => vec![mode],
+        let (modes, typed) = match options.events {
+            EventChoice::Auto => (vec![EventMode::PageCache, EventMode::Syscalls], true),
+            EventChoice::Classic => (vec![EventMode::PageCache, EventMode::Syscalls], false),
+            EventChoice::Only(mode) => (vec![mode], true),
         };
         let mut refusals = Vec::new();
         for mode in modes {
             let mut ebpf = load(&types, options)?;
             let btf = Btf::parse(&bytes, aya::Endianness::default())
                 .map_err(|error| SourceError::Load(Box::new(error.into())))?;
-            match attach(&mut ebpf, &btf, mode) {
-                Ok(programs) => {
-                    let why = match options.events {
-                        EventChoice::Only(_) => "as asked".to_owned(),
-                        EventChoice::Auto if refusals.is_empty() => "nothing is paid by other system calls".to_owned(),
-                        EventChoice::Auto => refusals.join("; "),
+            match attach(&mut ebpf, &btf, mode, typed) {
+                Ok((programs, price)) => {
+                    let attachment = Attachment {
+                        mode,
+                        why: why(options.events, &refusals, price),
+                        price,
+                        programs,
                     };
-                    return Ok((Self::over(ebpf, options.capacity)?, Attachment { mode, why, programs }));
+                    return Ok((Self::over(ebpf, options.capacity)?, attachment));
                 }
                 Err(reason) => refusals.push(format!("{mode}: {reason}")),
             }
         }
-        Err(SourceError::NoMode(refusals.join("\n")))
+        Err(SourceError::NoMode(refusals.join("; ")))
     }
 
     fn over(mut ebpf: Ebpf, capacity: u32) -> Result<Self, SourceError> {
@@ -267,6 +271,8 @@ impl EbpfSource {
     }
 
     /// Hands over at most `most` events; returns how many. Fewer than `most` means that the ring is empty.
+    ///
+    /// Log lines of the programs are passed on as well: what they have to say comes with accesses, and nobody wakes up for it alone.
     pub fn drain(&mut self, most: usize, mut take: impl FnMut(AccessEvent)) -> usize {
         let mut count = 0;
         while count < most {
@@ -286,6 +292,7 @@ impl EbpfSource {
             }
             take(event);
         }
+        self.flush_log();
         count
     }
 
@@ -343,8 +350,8 @@ impl EbpfSource {
         Ok((sum, self.received))
     }
 
-    /// Passes the log lines of the eBPF programs on.
-    pub fn flush_log(&mut self) {
+    /// Passes the log lines of the eBPF programs on; looks at one word when there are none.
+    fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
@@ -370,6 +377,20 @@ impl AsFd for EbpfSource {
     }
 }
 
+/// Why this mode, and at what price.
+fn why(asked: EventChoice, refusals: &[String], price: Option<Price>) -> String {
+    let mut reasons: Vec<String> = match asked {
+        EventChoice::Only(_) => vec!["as asked".into()],
+        _ => refusals.to_vec(),
+    };
+    match price {
+        Some(price) => reasons.push(price.to_string()),
+        None if reasons.is_empty() => reasons.push("nothing is paid by other system calls".into()),
+        None => {}
+    }
+    reasons.join("; ")
+}
+
 fn load(types: &KernelTypes<'_>, options: Options) -> Result<Ebpf, SourceError> {
     let mut offsets = Vec::new();
     for &(global, structure, field) in globals::OFFSETS {
@@ -384,15 +405,21 @@ fn load(types: &KernelTypes<'_>, options: Options) -> Result<Ebpf, SourceError> 
     let page_shift = crate::sys::page_size().trailing_zeros();
     let empty = u32::from(options.empty);
     let order = order.unwrap_or_default();
+    let direct = libc::O_DIRECT.cast_unsigned();
+    let records = tracefs::record_offsets();
 
     let mut loader = EbpfLoader::new();
     // Programs that a mode does not use leave their globals out of the object.
     for (global, offset) in &offsets {
         loader.override_global(global, offset, false);
     }
+    for (global, offset) in &records {
+        loader.override_global(global, offset, false);
+    }
     loader
         .override_global(globals::FOLIO_ORDER, &order, false)
         .override_global(globals::REGISTERS_SYSCALL, &registers, false)
+        .override_global(globals::DIRECT_FLAG, &direct, false)
         .override_global(globals::HEAD_MASK, &head_mask, false)
         .override_global(globals::SELF_PROCESS, &own, true)
         .override_global(globals::PAGE_SHIFT, &page_shift, true)

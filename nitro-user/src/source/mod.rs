@@ -6,4 +6,7 @@
 pub mod attach;
 pub mod btf;
 pub mod ebpf;
+pub mod price;
 pub mod process;
+mod refusal;
+mod tracefs;

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod block;
+pub mod call_cost;
 pub mod capability;
 pub mod clock;
 pub mod memory;

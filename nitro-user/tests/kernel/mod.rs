@@ -11,8 +11,8 @@ pub mod reader;
 use std::{
     fs::File,
     io::Write,
-    os::{fd::AsFd, unix::process::CommandExt},
-    path::{Path, PathBuf},
+    os::fd::AsFd,
+    path::PathBuf,
     process::{Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -23,7 +23,7 @@ use nitro_user::{
     catalog::identity::Devices,
     source::{
         attach::{Attachment, EventChoice},
-        ebpf::{EbpfSource, Options},
+        ebpf::{EbpfSource, Options, SourceError},
     },
     sys::stat,
     units::FileId,
@@ -34,6 +34,33 @@ pub const MIB: u64 = 1 << 20;
 
 /// One test at a time: they share the kernel's tracepoints, and a loader's memory.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Waits for this test's turn.
+pub fn turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the kernel can be asked at all; says so where it cannot. In CI that is a failure.
+pub fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        assert!(
+            std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+            "must run as root in CI"
+        );
+        eprintln!("skipped: attaching eBPF programs needs root");
+    }
+    root
+}
+
+/// Loads and attaches.
+pub fn open(events: EventChoice) -> Result<(EbpfSource, Attachment), SourceError> {
+    EbpfSource::open(Options {
+        events,
+        capacity: 1024,
+        empty: false,
+    })
+}
 
 /// The attached programs and what they said so far.
 pub struct Watcher {
@@ -49,21 +76,11 @@ pub struct Watcher {
 impl Watcher {
     /// Attaches; `None` after saying why where it cannot be tried. In CI that is a failure.
     pub fn attach(events: EventChoice) -> Option<Self> {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        if !nix::unistd::geteuid().is_root() {
-            assert!(
-                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-                "must run as root in CI"
-            );
-            eprintln!("skipped: attaching eBPF programs needs root");
+        let turn = turn();
+        if !is_root() {
             return None;
         }
-        let options = Options {
-            events,
-            capacity: 1024,
-            empty: false,
-        };
-        let (source, attachment) = EbpfSource::open(options).unwrap();
+        let (source, attachment) = open(events).unwrap();
         Some(Self {
             source,
             attachment,
@@ -242,14 +259,35 @@ pub fn assert_ended(watcher: &Watcher, process: u32) {
     );
 }
 
-/// Where a program's file is, for tests that run the agent itself.
-pub fn agent() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_nitro-agent"))
+/// Runs `what` on a thread with no privileges.
+pub fn unprivileged<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: numbers alone. The raw call changes this thread; the library's would change them all.
+            let failed = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+            assert_eq!(failed, 0);
+            what()
+        });
+        thread.join().unwrap()
+    })
 }
 
-/// A command that runs without privileges.
-pub fn as_nobody(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.uid(65534).gid(65534);
-    command
+/// Runs `what` on a thread that sees no tracefs.
+pub fn without_tracefs<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+    use nix::{
+        mount::{MntFlags, MsFlags, mount, umount2},
+        sched::{CloneFlags, unshare},
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none: Option<&str> = None;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            for place in ["/sys/kernel/tracing", "/sys/kernel/debug/tracing", "/sys/kernel/debug"] {
+                while umount2(place, MntFlags::MNT_DETACH).is_ok() {}
+            }
+            what()
+        });
+        thread.join().unwrap()
+    })
 }

@@ -127,7 +127,9 @@ impl Reader {
                 } else {
                     libc::SYS_preadv2
                 };
-                let (at, high, flags) = (number(1) as i64, 0i64, 0i64);
+                // −1: the file's own position.
+                let at: i64 = words[1].parse().unwrap();
+                let (high, flags) = (0i64, 0i64);
                 // SAFETY: as for readv; the upper half of the offset is unused on 64-bit machines.
                 let got = unsafe { libc::syscall(call, self.fd(), vectors.as_ptr(), vectors.len(), at, high, flags) };
                 checked(step, got);
