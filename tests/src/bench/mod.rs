@@ -1,0 +1,1 @@
+//! What `nitro-bench` runs, one bench per file.
