@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rig::readers::{self, ReaderArgs};
+use rig::{
+    bench::{cold, cost, idle, latency, storm},
+    readers::{self, ReaderArgs},
+};
 
 #[derive(Parser)]
 #[command(about, version)]
@@ -14,6 +17,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Cold loads with and without the agent, on every device and by every reader.
+    Cold(cold::ColdArgs),
+    /// What the agent costs others: system calls with it, without it, and with empty hooks.
+    Cost(cost::CostArgs),
+    /// Whether the agent's counts are true when much happens.
+    Storm(storm::StormArgs),
+    /// From evidence to the first readahead.
+    Latency(latency::LatencyArgs),
+    /// What the agent costs when nothing happens.
+    Idle(idle::IdleArgs),
     /// One load, reported as JSON (the benches run it as a process of its own).
     #[command(hide = true)]
     Reader(ReaderArgs),
@@ -21,6 +34,11 @@ enum Command {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
+        Command::Cold(args) => cold::run(&args),
+        Command::Cost(args) => cost::run(&args),
+        Command::Storm(args) => storm::run(&args),
+        Command::Latency(args) => latency::run(&args),
+        Command::Idle(args) => idle::run(&args),
         Command::Reader(args) => {
             println!("{}", serde_json::to_string(&readers::run(&args)?)?);
             Ok(ExitCode::SUCCESS)

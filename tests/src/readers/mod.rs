@@ -196,6 +196,11 @@ impl Reader {
         }
     }
 
+    /// What it reads.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
     /// Processor time after each file.
     pub fn cpu(self, each: Duration) -> Self {
         self.option("--cpu-ms", &(each.as_secs_f64() * 1e3).to_string())

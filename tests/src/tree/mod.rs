@@ -48,16 +48,24 @@ impl ModelTree {
     /// # Errors
     /// When a file cannot be opened or asked about.
     pub fn resident(&self) -> Result<f64> {
-        let (mut resident, mut all) = (0, 0);
-        for path in &self.files {
-            let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-            let (here, pages) =
-                crate::sys::resident_pages(&file).with_context(|| format!("residency of {}", path.display()))?;
-            resident += here;
-            all += pages;
-        }
-        Ok(if all == 0 { 0.0 } else { resident as f64 / all as f64 })
+        resident(&self.files)
     }
+}
+
+/// The share of the files' pages that are in the page cache now, 0–1.
+///
+/// # Errors
+/// When a file cannot be opened or asked about.
+pub fn resident(files: &[PathBuf]) -> Result<f64> {
+    let (mut resident, mut all) = (0, 0);
+    for path in files {
+        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        let (here, pages) =
+            crate::sys::resident_pages(&file).with_context(|| format!("residency of {}", path.display()))?;
+        resident += here;
+        all += pages;
+    }
+    Ok(if all == 0 { 0.0 } else { resident as f64 / all as f64 })
 }
 
 /// A seed for one of several files, so that they differ.
