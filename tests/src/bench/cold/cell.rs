@@ -1,0 +1,331 @@
+//! One device with its models, and one cell of the matrix on it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::{Progress, device::Device, report};
+use crate::{
+    agent::Agent,
+    disk::TestDisk,
+    limit::{IoLimit, Limit},
+    readers::{Kind, Reader, Report},
+    stats::{self, Interval, Summary},
+    tree::{self, ModelTree, gguf, hugging_face},
+};
+
+const SHARDS: usize = 8;
+/// Order of the tensors for the random-hint reader; in the report, so that a run can be repeated.
+const ORDER_SEED: u64 = 42;
+/// Loads behind the figures `limit` and `cached`.
+const REFERENCES: usize = 3;
+
+/// All that one cell measured. Times in seconds.
+#[derive(Debug, Serialize)]
+pub struct CellResult {
+    pub device: Device,
+    pub reader: Kind,
+    pub bytes: u64,
+    /// O_DIRECT at depth on the same files: none for the cached row.
+    pub limit: Option<f64>,
+    /// Processor time that the load itself takes (shards).
+    pub work: f64,
+    /// The reader with everything cached.
+    pub cached: f64,
+    pub without: Vec<f64>,
+    pub with: Vec<f64>,
+    pub without_summary: Summary,
+    pub with_summary: Summary,
+    /// Whether a load without, with the agent was stopped early and its time extrapolated.
+    pub extrapolated: (bool, bool),
+    /// Median with, over the larger of limit and cached.
+    pub over_floor: Option<f64>,
+    /// without/with.
+    pub speedup: f64,
+    /// with/without.
+    pub cost: Interval,
+    pub worst_pair: f64,
+    /// Requests to the device, median of a load without and with.
+    pub requests: (f64, f64),
+    /// The largest share of the model that was in memory when a load began, 0–1.
+    pub resident_before: f64,
+    pub first_tensors: Vec<String>,
+    /// Targets that were missed, in words.
+    pub misses: Vec<String>,
+}
+
+/// One load and what it cost the device.
+struct Load {
+    report: Report,
+    requests: u64,
+    resident_before: f64,
+}
+
+/// A device with models on it.
+pub struct Bench<'a> {
+    device: Device,
+    agent: &'a Path,
+    program: &'a Path,
+    logs: Option<&'a Path>,
+    gguf: ModelTree,
+    shards: Vec<PathBuf>,
+    // Members before their disk, which cannot be unmounted under them.
+    group: IoLimit,
+    disk: TestDisk,
+}
+
+impl<'a> Bench<'a> {
+    /// Makes the disk and writes the models.
+    pub fn new(
+        base: &Path,
+        agent: &'a Path,
+        program: &'a Path,
+        logs: Option<&'a Path>,
+        device: Device,
+        size: u64,
+    ) -> Result<Self> {
+        let bytes = device.bytes(size);
+        let disk = TestDisk::new(base, bytes * 2 + bytes / 4 + (256 << 20))?;
+        let group = IoLimit::new()?;
+        let gguf = gguf::single(disk.path(), "model", 1, bytes)?;
+        let hub = hugging_face::snapshot(disk.path(), "rig", "shards", 2, SHARDS, bytes)?;
+        let shards: Vec<PathBuf> = hub
+            .files
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+            .collect();
+        ensure!(shards.len() == SHARDS, "{} shards", shards.len());
+        disk.limit(&group, device.limit())?;
+        Ok(Self {
+            device,
+            agent,
+            program,
+            logs,
+            gguf,
+            shards,
+            group,
+            disk,
+        })
+    }
+
+    /// How the disk is made.
+    pub fn note(&self) -> String {
+        let Limit {
+            bytes_per_second,
+            operations_per_second,
+        } = self.device.limit();
+        let limit = if self.device.limit() == Limit::NONE {
+            "no limit".to_owned()
+        } else {
+            format!(
+                "{} MB/s, {operations_per_second} requests/s",
+                bytes_per_second / 1_000_000
+            )
+        };
+        let access = if self.disk.is_direct() { "direct" } else { "buffered" };
+        format!(
+            "{}: ext4 on a loop device ({access}), readahead 128 KiB, {limit}, model of {}",
+            self.device.name(),
+            nitro_user::units::ByteCount(self.gguf.bytes)
+        )
+    }
+
+    /// Measures one cell.
+    pub fn cell(&self, kind: Kind, pairs: usize, progress: &Progress) -> Result<CellResult> {
+        let label = format!("{} × {}", self.device.name(), kind.name());
+        progress.step(format!("{label}: references"));
+        let limit = self.measure_limit(kind)?;
+        let work = match limit {
+            Some(limit) if kind == Kind::Shards => limit,
+            // Nothing to hide the work behind: a tenth of a second stands for it.
+            None if kind == Kind::Shards => 0.1,
+            _ => 0.0,
+        };
+        let reader = self.reader(kind, work);
+        let cached = self.measure_cached(kind, &reader)?;
+
+        let (mut without, mut with) = (Vec::new(), Vec::new());
+        for pair in 0..pairs {
+            progress.step(format!("{label}: pair {} of {pairs}", pair + 1));
+            // In alternating order, so that what changes over time does not fall on one side.
+            if pair % 2 == 0 {
+                without.push(self.figure(&reader, None)?);
+                with.push(self.figure(&reader, Some(pair))?);
+            } else {
+                with.push(self.figure(&reader, Some(pair))?);
+                without.push(self.figure(&reader, None)?);
+            }
+        }
+        self.verify(&cached, without.iter().chain(&with).flatten())?;
+        let cached_seconds = cached.iter().map(|load| load.report.seconds).collect::<Vec<_>>();
+        let mut result = evaluate(
+            self.device,
+            kind,
+            limit,
+            work,
+            stats::median(&cached_seconds),
+            &without,
+            &with,
+        );
+        result.bytes = cached.first().map_or(0, |load| load.report.bytes);
+        result.misses = report::judge(&result);
+        Ok(result)
+    }
+
+    fn reader(&self, kind: Kind, work: f64) -> Reader {
+        let reader = Reader::new(self.program, kind, self.files(kind));
+        match kind {
+            Kind::MapRandom => reader
+                .order_seed(ORDER_SEED)
+                .cap(Duration::from_secs(self.device.cap_seconds())),
+            Kind::Shards => reader.cpu(Duration::from_secs_f64(work / SHARDS as f64)),
+            _ => reader,
+        }
+    }
+
+    fn files(&self, kind: Kind) -> &[PathBuf] {
+        if kind == Kind::Shards {
+            &self.shards
+        } else {
+            &self.gguf.files
+        }
+    }
+
+    /// Seconds in which the device itself delivers the reader's files.
+    fn measure_limit(&self, kind: Kind) -> Result<Option<f64>> {
+        if self.device == Device::Cached {
+            return Ok(None);
+        }
+        let direct = Reader::new(self.program, Kind::Direct, self.files(kind));
+        let seconds = (0..REFERENCES)
+            .map(|_| Ok(self.load(&direct, true)?.report.seconds))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Some(stats::median(&seconds)))
+    }
+
+    /// The reader with everything cached as the kernel caches it best, in large folios.
+    fn measure_cached(&self, kind: Kind, reader: &Reader) -> Result<Vec<Load>> {
+        self.disk.limit(&self.group, Limit::NONE)?;
+        self.load(&Reader::new(self.program, Kind::Read, self.files(kind)), true)
+            .context("fill the cache")?;
+        let loads = (0..REFERENCES)
+            .map(|_| self.load(reader, false))
+            .collect::<Result<Vec<_>>>()?;
+        self.disk.limit(&self.group, self.device.limit())?;
+        Ok(loads)
+    }
+
+    /// The loads behind one figure, with the agent when `with` gives the pair's number.
+    fn figure(&self, reader: &Reader, with: Option<usize>) -> Result<Vec<Load>> {
+        let cold = self.device != Device::Cached;
+        let agent = match with {
+            // Ready before the caches are dropped: the agent knows the files and has none of them in memory.
+            Some(_) => Some(Agent::new(self.agent, self.disk.path()).start(Some(&self.group))?),
+            None => None,
+        };
+        let loads = (0..self.device.loads_per_figure())
+            .map(|_| self.load(reader, cold))
+            .collect::<Result<Vec<_>>>();
+        if let (Some(agent), Some(pair)) = (agent, with) {
+            let stopped = agent.stop()?;
+            if let (Some(logs), Some(load)) = (self.logs, loads.as_ref().ok().and_then(|loads| loads.first())) {
+                let path = logs.join(format!("{}-{}-{pair}.log", self.device.name(), load.report.kind.name()));
+                let text = format!("{}\n{:?}\n", stopped.lines.join("\n"), load.report);
+                fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+            }
+        }
+        loads
+    }
+
+    fn load(&self, reader: &Reader, cold: bool) -> Result<Load> {
+        let mut resident_before = 1.0;
+        if cold {
+            self.disk.drop_caches()?;
+            resident_before = tree::resident(reader.paths())?;
+        }
+        let before = self.group.requests(self.disk.number())?;
+        let report = reader.run(Some(&self.group))?;
+        Ok(Load {
+            report,
+            requests: self.group.requests(self.disk.number())?.saturating_sub(before),
+            resident_before,
+        })
+    }
+
+    /// Every load that came to its end read the same bytes.
+    fn verify<'b>(&self, cached: &'b [Load], loads: impl Iterator<Item = &'b Load>) -> Result<()> {
+        let mut complete = cached.iter().chain(loads).filter(|load| load.report.complete >= 1.0);
+        let Some(first) = complete.next() else { return Ok(()) };
+        ensure!(
+            complete.all(|load| load.report.checksum == first.report.checksum),
+            "two loads of the same files read different bytes"
+        );
+        Ok(())
+    }
+}
+
+/// Figures from loads.
+fn evaluate(
+    device: Device,
+    reader: Kind,
+    limit: Option<f64>,
+    work: f64,
+    cached: f64,
+    without: &[Vec<Load>],
+    with: &[Vec<Load>],
+) -> CellResult {
+    let seconds = |figures: &[Vec<Load>]| -> Vec<f64> {
+        figures
+            .iter()
+            .map(|loads| stats::median(&loads.iter().map(|load| load.report.whole_seconds()).collect::<Vec<_>>()))
+            .collect()
+    };
+    let requests = |figures: &[Vec<Load>]| {
+        stats::median(
+            &figures
+                .iter()
+                .flatten()
+                .map(|load| load.requests as f64)
+                .collect::<Vec<_>>(),
+        )
+    };
+    let stopped = |figures: &[Vec<Load>]| figures.iter().flatten().any(|load| load.report.complete < 1.0);
+    let all = || without.iter().chain(with).flatten();
+    let (without_seconds, with_seconds) = (seconds(without), seconds(with));
+    let ratios = stats::paired_ratios(&with_seconds, &without_seconds);
+    let (without_summary, with_summary) = (stats::summary(&without_seconds), stats::summary(&with_seconds));
+    let cost = stats::median_interval(&ratios);
+    CellResult {
+        device,
+        reader,
+        bytes: 0,
+        limit,
+        work,
+        cached,
+        without_summary,
+        with_summary,
+        extrapolated: (stopped(without), stopped(with)),
+        over_floor: limit.map(|limit| with_summary.median / limit.max(cached)),
+        speedup: 1.0 / cost.middle,
+        cost,
+        worst_pair: stats::worst(&ratios),
+        requests: (requests(without), requests(with)),
+        resident_before: if device == Device::Cached {
+            1.0
+        } else {
+            all().map(|load| load.resident_before).fold(0.0, f64::max)
+        },
+        first_tensors: all()
+            .next()
+            .map(|load| load.report.first_tensors.clone())
+            .unwrap_or_default(),
+        without: without_seconds,
+        with: with_seconds,
+        misses: Vec::new(),
+    }
+}

@@ -1,0 +1,145 @@
+//! The devices of the matrix, and how long their cells take.
+
+use serde::Serialize;
+
+use crate::{limit::Limit, readers::Kind};
+
+/// What a load comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// 1 GB/s in 1000 requests a second: a general-purpose cloud disk, bound by requests.
+    Gp1000,
+    /// 300 MB/s, 3000 requests a second: bound by bytes.
+    D300,
+    /// 125 MB/s, 3000 requests a second: bound by bytes.
+    D125,
+    /// Whatever the disk below gives.
+    Unlimited,
+    /// No device: everything is in the page cache already.
+    Cached,
+}
+
+impl Device {
+    /// All of them, in the order of the tables.
+    pub const ALL: [Self; 5] = [Self::Gp1000, Self::D300, Self::D125, Self::Unlimited, Self::Cached];
+
+    /// Its name on the command line and in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gp1000 => "gp-1000",
+            Self::D300 => "d300",
+            Self::D125 => "d125",
+            Self::Unlimited => "unlimited",
+            Self::Cached => "cached",
+        }
+    }
+
+    /// What the group is limited to.
+    pub const fn limit(self) -> Limit {
+        let (bytes_per_second, operations_per_second) = match self {
+            Self::Gp1000 => (1_000_000_000, 1000),
+            Self::D300 => (300_000_000, 3000),
+            Self::D125 => (125_000_000, 3000),
+            Self::Unlimited | Self::Cached => (0, 0),
+        };
+        Limit {
+            bytes_per_second,
+            operations_per_second,
+        }
+    }
+
+    /// Bytes of the model here: what takes the slower devices as long as `size` takes the fastest.
+    pub const fn bytes(self, size: u64) -> u64 {
+        match self {
+            Self::Gp1000 | Self::Unlimited | Self::Cached => size,
+            Self::D300 => size / 2,
+            Self::D125 => size / 4,
+        }
+    }
+
+    /// Whether the cell means anything: a direct reader does not see what is cached.
+    pub fn has(self, kind: Kind) -> bool {
+        !(self == Self::Cached && kind == Kind::Direct)
+    }
+
+    /// Pairs that the claim needs: few for "several times faster", many for "not three percent slower".
+    pub fn pairs(self, kind: Kind) -> usize {
+        match self {
+            Self::Cached => 15,
+            Self::Gp1000 => 5,
+            _ if kind == Kind::MapRandom => 5,
+            Self::D300 | Self::D125 | Self::Unlimited => 15,
+        }
+    }
+
+    /// Loads behind one figure: a cached load is over in milliseconds, so one figure is the median of several.
+    pub const fn loads_per_figure(self) -> usize {
+        if matches!(self, Self::Cached) { 5 } else { 1 }
+    }
+
+    /// Seconds after which a load is stopped and its time extrapolated. Only a 4 KiB fault at a time takes longer: at 1000
+    /// requests a second 2 GiB would take nine minutes, at a constant rate.
+    pub const fn cap_seconds(self) -> u64 {
+        match self {
+            Self::Gp1000 => 30,
+            _ => 12,
+        }
+    }
+
+    /// Seconds that the cells of this device take, roughly.
+    pub fn estimate(self, size: u64, kinds: &[(Kind, usize)]) -> f64 {
+        let bytes = self.bytes(size) as f64;
+        let setup = 6.0 + 2.0 * bytes / 1e9;
+        setup
+            + kinds
+                .iter()
+                .map(|&(kind, pairs)| self.estimate_cell(bytes, kind, pairs))
+                .sum::<f64>()
+    }
+
+    fn estimate_cell(self, bytes: f64, kind: Kind, pairs: usize) -> f64 {
+        // Starting and stopping the agent, dropping the caches.
+        let overhead = 1.5;
+        if self == Self::Cached {
+            return pairs as f64 * (overhead + 10.0 * bytes / 1e10) + bytes / 1e9;
+        }
+        let (rate, operations) = match self.limit() {
+            Limit::NONE => (1.5e9, 25_000.0),
+            limit => (limit.bytes_per_second as f64, limit.operations_per_second as f64),
+        };
+        // Bytes of one request of each reader alone, as measured.
+        let request = match kind {
+            Kind::Map => 128 << 10,
+            Kind::Populate => 256 << 10,
+            Kind::MapRandom => 4 << 10,
+            Kind::Read | Kind::Shards | Kind::Direct => 1 << 20,
+        };
+        let device = bytes / rate;
+        let work = if kind == Kind::Shards { device } else { 0.0 };
+        let without = (device.max(bytes / f64::from(request) / operations) + work).min(self.cap_seconds() as f64);
+        let with = device * 1.15 + 0.2;
+        pairs as f64 * (without + with + overhead) + 3.0 * (device + work) + 2.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_matrix_takes_about_an_hour() {
+        let seconds: f64 = Device::ALL
+            .into_iter()
+            .map(|device| {
+                let kinds: Vec<_> = Kind::ALL
+                    .into_iter()
+                    .filter(|&kind| device.has(kind))
+                    .map(|kind| (kind, device.pairs(kind)))
+                    .collect();
+                device.estimate(2 << 30, &kinds)
+            })
+            .sum();
+        assert!((30.0..65.0).contains(&(seconds / 60.0)), "{} minutes", seconds / 60.0);
+    }
+}

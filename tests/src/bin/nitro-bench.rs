@@ -1,0 +1,57 @@
+//! Benches of the agent on the real kernel, and the readers they time.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rig::{
+    bench::{cold, cost, idle, latency, storm},
+    readers::{self, ReaderArgs},
+};
+
+#[derive(Parser)]
+#[command(about, version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Cold loads with and without the agent, on every device and by every reader.
+    Cold(cold::ColdArgs),
+    /// What the agent costs others: system calls with it, without it, and with empty hooks.
+    Cost(cost::CostArgs),
+    /// Whether the agent's counts are true when much happens.
+    Storm(storm::StormArgs),
+    /// From evidence to the first readahead.
+    Latency(latency::LatencyArgs),
+    /// What the agent costs when nothing happens.
+    Idle(idle::IdleArgs),
+    /// One load, reported as JSON (the benches run it as a process of its own).
+    #[command(hide = true)]
+    Reader(ReaderArgs),
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Cold(args) => cold::run(&args),
+        Command::Cost(args) => cost::run(&args),
+        Command::Storm(args) => storm::run(&args),
+        Command::Latency(args) => latency::run(&args),
+        Command::Idle(args) => idle::run(&args),
+        Command::Reader(args) => {
+            println!("{}", serde_json::to_string(&readers::run(&args)?)?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("nitro-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The rig's only home of `unsafe`: mappings, residency, and entering a group between fork and exec.
+
+use std::{fs::File, io, io::Write, os::unix::process::CommandExt, process::Command};
+
+use memmap2::{Mmap, MmapOptions};
+
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
+
+/// Maps a whole file for reading, shared; with `populate` the call returns when all of it is mapped.
+///
+/// # Errors
+/// As mmap(2).
+pub fn map_file(file: &File, populate: bool) -> io::Result<Mmap> {
+    let mut options = MmapOptions::new();
+    if populate {
+        options.populate();
+    }
+    // SAFETY: the rig's files are written before they are mapped and not truncated while a reader runs, so the mapping
+    // stays valid; a concurrent change of content would be visible as other bytes and nothing more.
+    unsafe { options.map(file) }
+}
+
+/// How many of the file's pages are in the page cache, up to date, and how many it has.
+///
+/// # Errors
+/// When the file cannot be mapped or asked about.
+pub fn resident_pages(file: &File) -> io::Result<(u64, u64)> {
+    let bytes = file.metadata()?.len();
+    if bytes == 0 {
+        return Ok((0, 0));
+    }
+    let map = map_file(file, false)?;
+    let mut pages = vec![0u8; bytes.div_ceil(PAGE) as usize];
+    // SAFETY: the address and length are those of a live mapping, and the vector has one byte for each of its pages.
+    let result = unsafe { libc::mincore(map.as_ptr().cast_mut().cast(), map.len(), pages.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((
+        pages.iter().filter(|&&page| page & 1 == 1).count() as u64,
+        pages.len() as u64,
+    ))
+}
+
+/// Has the command's process enter the groups whose `cgroup.procs` are open here, before it becomes the program: not one
+/// of its reads happens outside.
+pub fn enter_before_exec(command: &mut Command, groups: Vec<File>) {
+    let enter = move || groups.iter().try_for_each(|mut procs| procs.write_all(b"0"));
+    // SAFETY: between fork and exec the closure calls write(2) on descriptors opened before, and nothing that allocates or locks.
+    unsafe {
+        command.pre_exec(enter);
+    }
+}
