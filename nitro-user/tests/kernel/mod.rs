@@ -80,7 +80,14 @@ impl Watcher {
         if !is_root() {
             return None;
         }
-        let (source, attachment) = open(events).unwrap();
+        let (source, attachment) = match open(events) {
+            Ok(opened) => opened,
+            Err(SourceError::NoMode(reason)) if reason.contains("no such tracepoint") => {
+                eprintln!("skipped: {reason}");
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        };
         Some(Self {
             source,
             attachment,
