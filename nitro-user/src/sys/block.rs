@@ -27,7 +27,8 @@ pub fn request_limits(device: u32) -> RequestLimits {
     let queues = [block.join("queue"), block.join("../queue")];
     let kib = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let of_queue = |name: &str| queues.iter().find_map(|queue| kib(queue.join(name)));
-    let read_ahead = of_queue("read_ahead_kb").or_else(|| kib(PathBuf::from("/sys/class/bdi").join(&number).join("read_ahead_kb")));
+    let read_ahead =
+        of_queue("read_ahead_kb").or_else(|| kib(PathBuf::from("/sys/class/bdi").join(&number).join("read_ahead_kb")));
     RequestLimits {
         read_ahead: read_ahead.unwrap_or(128).saturating_mul(1024),
         request: of_queue("max_sectors_kb").unwrap_or(0).saturating_mul(1024),

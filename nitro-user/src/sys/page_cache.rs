@@ -62,7 +62,10 @@ pub fn touch(file: &File, range: ByteRange) -> io::Result<usize> {
     let mut left = range.len().min(PIECES * PIECE as u64);
     while left > 0 {
         let length = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-        pieces.push(libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: length });
+        pieces.push(libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: length,
+        });
         left -= length as u64;
     }
     let count = i32::try_from(pieces.len()).unwrap_or(0);
@@ -133,13 +136,25 @@ pub fn resident(file: &File, range: ByteRange) -> io::Result<u64> {
 pub fn wait(file: &File, at: u64) -> io::Result<()> {
     let page = page_size();
     let offset = i64::try_from(at / page * page).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let Some(size) = usize::try_from(page).ok().and_then(NonZeroUsize::new) else { return Ok(()) };
+    let Some(size) = usize::try_from(page).ok().and_then(NonZeroUsize::new) else {
+        return Ok(());
+    };
     // SAFETY: a fresh mapping at an address of the kernel's choice, read by the kernel alone, which reports a truncated file instead of
     // raising SIGBUS.
-    let mapping = unsafe { mmap(None, size, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file.as_fd(), offset)? };
+    let mapping = unsafe {
+        mmap(
+            None,
+            size,
+            ProtFlags::PROT_READ,
+            MapFlags::MAP_SHARED,
+            file.as_fd(),
+            offset,
+        )?
+    };
     // SAFETY: the mapping made above, whole.
     let done = unsafe {
-        madvise(mapping, size.get(), MmapAdvise::MADV_RANDOM).and_then(|()| madvise(mapping, size.get(), MmapAdvise::MADV_POPULATE_READ))
+        madvise(mapping, size.get(), MmapAdvise::MADV_RANDOM)
+            .and_then(|()| madvise(mapping, size.get(), MmapAdvise::MADV_POPULATE_READ))
     };
     // SAFETY: the mapping made above, of that size, not used afterwards.
     unsafe { munmap(mapping, size.get())? };

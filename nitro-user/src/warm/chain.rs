@@ -40,14 +40,26 @@ impl Chain {
     /// A chain for a device of these limits; `None` where it would not make larger windows than the kernel by itself.
     pub fn new(limits: RequestLimits, plain: Readahead) -> Option<Self> {
         let fits = limits.read_ahead > 0 && limits.read_ahead <= MOST_READ_AHEAD && limits.request >= limits.read_ahead;
-        fits.then(|| Self { limits, plain, mark: 0, end: 0, beyond: ByteRange::default() })
+        fits.then(|| Self {
+            limits,
+            plain,
+            mark: 0,
+            end: 0,
+            beyond: ByteRange::default(),
+        })
     }
 
     /// Starts the window that begins at `from`; returns where it ends, `from` if there is none.
     fn extend(&mut self, file: &File, from: u64) -> io::Result<u64> {
         if self.end == from && self.mark < from {
             // Up to the end of the last window and no further: what is there already must not lead on to a second one.
-            attempt(page_cache::touch(file, ByteRange { start: self.mark, end: from }))?;
+            attempt(page_cache::touch(
+                file,
+                ByteRange {
+                    start: self.mark,
+                    end: from,
+                },
+            ))?;
             let end = window_end(file, from, self.limits)?;
             if end > from {
                 (self.mark, self.end) = (from, end);
@@ -55,7 +67,10 @@ impl Chain {
             }
         }
         // Asking for more than one request can hold makes the kernel take it for the beginning of a stream, wherever it is.
-        attempt(page_cache::touch(file, ByteRange::new(from, self.limits.readahead_call() + page_size())))?;
+        attempt(page_cache::touch(
+            file,
+            ByteRange::new(from, self.limits.readahead_call() + page_size()),
+        ))?;
         let end = window_end(file, from, self.limits)?;
         // The first window's mark is in its middle.
         let middle = (end - from) / 2 / page_size() * page_size();
@@ -81,9 +96,18 @@ impl Warmer for Chain {
             }
         }
         if from > range.end {
-            self.beyond = ByteRange { start: range.end, end: from };
+            self.beyond = ByteRange {
+                start: range.end,
+                end: from,
+            };
         } else if from < range.end {
-            self.plain.submit(file, ByteRange { start: from, end: range.end })?;
+            self.plain.submit(
+                file,
+                ByteRange {
+                    start: from,
+                    end: range.end,
+                },
+            )?;
         }
         Ok(())
     }
@@ -94,7 +118,11 @@ impl Warmer for Chain {
 
     /// What a window brought in beyond the step before is ours, though it is there already.
     fn brought_before(&mut self, range: ByteRange) -> u64 {
-        let overlap = self.beyond.end.min(range.end).saturating_sub(self.beyond.start.max(range.start));
+        let overlap = self
+            .beyond
+            .end
+            .min(range.end)
+            .saturating_sub(self.beyond.start.max(range.start));
         if overlap > 0 {
             self.beyond.start = self.beyond.end.min(range.end);
         }
@@ -117,7 +145,18 @@ fn window_end(file: &File, from: u64, limits: RequestLimits) -> io::Result<u64> 
 
 /// End of the pages present from `from` on, at most `limit`: exact where they are a prefix, as windows are; otherwise `from` or less than there is.
 fn window_end_below(file: &File, from: u64, limit: u64) -> io::Result<u64> {
-    let present = page_cache::present(file, ByteRange { start: from, end: limit })?.min(limit.saturating_sub(from));
+    let present = page_cache::present(
+        file,
+        ByteRange {
+            start: from,
+            end: limit,
+        },
+    )?
+    .min(limit.saturating_sub(from));
     let prefix = ByteRange::new(from, present);
-    if present > 0 && page_cache::present(file, prefix)? >= present { Ok(prefix.end) } else { Ok(from) }
+    if present > 0 && page_cache::present(file, prefix)? >= present {
+        Ok(prefix.end)
+    } else {
+        Ok(from)
+    }
 }
