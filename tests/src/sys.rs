@@ -26,9 +26,18 @@ pub fn map_file(file: &File, populate: bool) -> io::Result<Mmap> {
 /// # Errors
 /// When the file cannot be mapped or asked about.
 pub fn resident_pages(file: &File) -> io::Result<(u64, u64)> {
+    let pages = page_map(file)?;
+    Ok((pages.iter().filter(|&&here| here).count() as u64, pages.len() as u64))
+}
+
+/// Page by page, whether it is in the page cache and up to date.
+///
+/// # Errors
+/// When the file cannot be mapped or asked about.
+pub fn page_map(file: &File) -> io::Result<Vec<bool>> {
     let bytes = file.metadata()?.len();
     if bytes == 0 {
-        return Ok((0, 0));
+        return Ok(Vec::new());
     }
     let map = map_file(file, false)?;
     let mut pages = vec![0u8; bytes.div_ceil(PAGE) as usize];
@@ -37,10 +46,7 @@ pub fn resident_pages(file: &File) -> io::Result<(u64, u64)> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok((
-        pages.iter().filter(|&&page| page & 1 == 1).count() as u64,
-        pages.len() as u64,
-    ))
+    Ok(pages.iter().map(|page| page & 1 == 1).collect())
 }
 
 /// Has the command's process enter the groups whose `cgroup.procs` are open here, before it becomes the program: not one

@@ -137,6 +137,7 @@ impl Wiring {
                 direct: Some(true),
             } => self.feed(Input::Direct { process, file }),
             Answer::Direct { .. } => {}
+            Answer::Ended { process } => self.feed(Input::Ended { process }),
         }
     }
 

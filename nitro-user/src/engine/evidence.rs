@@ -17,6 +17,9 @@ pub enum Evidence {
     Progress,
 }
 
+/// Tools read a header in buffers: the last one reaches beyond it, by as much as the largest of them.
+const BUFFER: u64 = 1 << 20;
+
 /// What an access beyond doubt tells of a file whose first `header` bytes are read by mere listing (0: unknown).
 ///
 /// Beyond a known header a single access is progress: nobody lists models that way. Where the header is not known, the reader must come
@@ -26,7 +29,7 @@ pub fn of_access(access: &Access, header: u64) -> Evidence {
         return Evidence::Header;
     }
     let beyond = if header > 0 {
-        access.range.start >= header || (access.in_order && access.range.end > header)
+        access.range.start >= header || (access.in_order && access.range.end > header + BUFFER)
     } else {
         access.range.start >= STEP && !access.jump || access.in_order && access.range.end > 64 << 10
     };
@@ -57,6 +60,12 @@ mod tests {
     fn a_header_read_is_weak() {
         assert_eq!(of_access(&read(0, 4096, false, false), 7 << 20), Evidence::Header);
         assert_eq!(of_access(&read(6 << 20, 4096, false, true), 7 << 20), Evidence::Header);
+        // The last page of the header, and the last buffer: both hold the first bytes of the data.
+        assert_eq!(of_access(&read(28 << 10, 4096, false, true), 30_000), Evidence::Header);
+        assert_eq!(
+            of_access(&read(6 << 20, 1 << 20, false, true), (7 << 20) - 100),
+            Evidence::Header
+        );
     }
 
     #[test]

@@ -53,6 +53,11 @@ pub enum Answer {
         /// `None` when no descriptor of the file is open.
         direct: Option<bool>,
     },
+    /// The process asked about has ended. The kernel side tells of the end of readers alone.
+    Ended {
+        /// Process id.
+        process: u32,
+    },
 }
 
 /// The thread that reads /proc.
@@ -125,6 +130,7 @@ fn answer(question: Question) -> Option<Answer> {
                 arguments,
             })
         }
+        Question::Direct(process, _) if has_ended(process) => Some(Answer::Ended { process }),
         Question::Direct(process, file) => Some(Answer::Direct {
             process,
             file,
@@ -157,6 +163,12 @@ fn user(process: u32) -> Option<u32> {
         .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())
 }
 
+/// Whether there is no such process any more.
+fn has_ended(process: u32) -> bool {
+    let found = fs::metadata(format!("/proc/{process}/fd"));
+    found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH))
+}
+
 /// Looks through the process's descriptors; 1024 at most, a loader opens its model early.
 fn direct(process: u32, file: FileId) -> Option<bool> {
     let mut found = None;
@@ -179,4 +191,23 @@ fn direct(process: u32, file: FileId) -> Option<bool> {
         found = Some(found.unwrap_or(false) || is_direct);
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_ended_is_told_instead_of_its_descriptors() {
+        let file = FileId { device: 0, inode: 0 };
+        let own = answer(Question::Direct(std::process::id(), file));
+        assert!(matches!(own, Some(Answer::Direct { direct: None, .. })), "{own:?}");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let gone = answer(Question::Direct(child.id(), file));
+        assert!(
+            matches!(gone, Some(Answer::Ended { process }) if process == child.id()),
+            "{gone:?}"
+        );
+    }
 }

@@ -61,12 +61,25 @@ pub fn splits(root: &Path, name: &str, seed: u64, parts: usize, bytes: u64) -> R
 /// # Errors
 /// When it cannot be written.
 pub fn write(path: &Path, seed: u64, bytes: u64, split: Option<(usize, usize)>) -> Result<()> {
+    // The tokenizer's size follows the model's, as in real files.
+    write_parts(path, seed, bytes, split, (bytes / (64 << 10)).clamp(32, 32_000))
+}
+
+/// Writes one file of about `bytes` whose header holds `tokens` tokens of its own: about 15 bytes each.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_with_tokens(path: &Path, seed: u64, bytes: u64, tokens: u64) -> Result<()> {
+    write_parts(path, seed, bytes, None, tokens)
+}
+
+fn write_parts(path: &Path, seed: u64, bytes: u64, split: Option<(usize, usize)>, tokens: u64) -> Result<()> {
     let tensors = shapes(bytes);
     let mut header = Vec::new();
     header.extend_from_slice(MAGIC);
     header.extend_from_slice(&VERSION.to_le_bytes());
     header.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
-    let metadata = metadata(seed, bytes, split);
+    let metadata = metadata(seed, tokens, split);
     header.extend_from_slice(&(metadata.len() as u64).to_le_bytes());
     metadata.iter().for_each(|pair| header.extend_from_slice(pair));
     let mut offset = 0u64;
@@ -129,7 +142,7 @@ fn shapes(bytes: u64) -> Vec<(String, Vec<u64>)> {
     tensors
 }
 
-fn metadata(seed: u64, bytes: u64, split: Option<(usize, usize)>) -> Vec<Vec<u8>> {
+fn metadata(seed: u64, tokens: u64, split: Option<(usize, usize)>) -> Vec<Vec<u8>> {
     let mut pairs = vec![
         string("general.architecture", "llama"),
         string("general.name", "rig"),
@@ -139,9 +152,8 @@ fn metadata(seed: u64, bytes: u64, split: Option<(usize, usize)>) -> Vec<Vec<u8>
         pairs.push(number("split.no", index as u32));
         pairs.push(number("split.count", parts as u32));
     }
-    // Only a whole model or its first part carries the tokenizer; its size follows the model's, as in real files.
+    // Only a whole model or its first part carries the tokenizer.
     if split.is_none_or(|(index, _)| index == 0) {
-        let tokens = (bytes / (64 << 10)).clamp(32, 32_000);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut pair = key("tokenizer.ggml.tokens", TYPE_ARRAY);
         pair.extend_from_slice(&TYPE_STRING.to_le_bytes());
