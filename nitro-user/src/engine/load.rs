@@ -352,6 +352,11 @@ impl Load {
         (self.unused - self.stranded) + (self.in_flight - self.stranded_in_flight.min(self.in_flight))
     }
 
+    /// Whether it is neither over nor left alone.
+    pub fn wants_help(&self) -> bool {
+        !matches!(self.stage, Stage::Skipped(_) | Stage::Ended)
+    }
+
     /// Whether it could use a step.
     pub fn wants(&self) -> bool {
         matches!(self.stage, Stage::Announced | Stage::Confirmed)
@@ -439,7 +444,7 @@ impl Load {
                     self.resident_parts += 1;
                 }
                 StepEnd::Cancelled => steps.withdraw(step),
-                StepEnd::Failed | StepEnd::Unverified => {}
+                StepEnd::Failed | StepEnd::Stale | StepEnd::Unverified => {}
             }
         }
         self.unused += unused;

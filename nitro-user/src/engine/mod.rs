@@ -16,7 +16,10 @@ pub mod receipt;
 mod steps;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 pub use action::{Action, LoadId};
 pub use input::{Access, AccessKind, Input, Outcome};
@@ -24,6 +27,7 @@ pub use input::{Access, AccessKind, Input, Outcome};
 use self::{
     evidence::Evidence,
     happening::{Happening, Skip},
+    input::StepEnd,
     library::{Library, Lookup},
     load::Load,
     plan::{budget::Budget, device::Device},
@@ -32,6 +36,9 @@ use crate::{
     catalog::model::Description,
     units::{ByteCount, FileId, Moment},
 };
+
+/// Two descriptions of a file that turn out stale within this time are one too many: somebody writes to it.
+const WRITTEN_TO: Duration = Duration::from_secs(10);
 
 /// What the engine is told once.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +61,8 @@ pub struct Engine {
     wanting: BTreeSet<LoadId>,
     devices: BTreeMap<u32, Device>,
     budget: Budget,
+    /// Files that a worker found to be others than the catalog had said, and when.
+    stale: HashMap<FileId, Moment>,
     next_load: u64,
     /// Which load gets the next step, so that loads on one device take turns.
     turn: u64,
@@ -70,6 +79,7 @@ impl Engine {
             wanting: BTreeSet::new(),
             devices: BTreeMap::new(),
             budget: Budget::new(policy.ceiling),
+            stale: HashMap::new(),
             next_load: 1,
             turn: 0,
         }
@@ -92,7 +102,7 @@ impl Engine {
                 }
             }
             Input::Direct { process, file } => self.direct(process, file, &mut actions),
-            Input::Outcome(outcome) => self.outcome(&outcome, &mut actions),
+            Input::Outcome(outcome) => self.outcome(now, &outcome, &mut actions),
             Input::Removed { file, range } => self.removed(file, range),
             Input::Ended { process } => {
                 let ended: Vec<LoadId> = self
@@ -214,15 +224,37 @@ impl Engine {
         }
     }
 
-    fn outcome(&mut self, outcome: &Outcome, actions: &mut Vec<Action>) {
+    fn outcome(&mut self, now: Moment, outcome: &Outcome, actions: &mut Vec<Action>) {
         if let Some(device) = self.devices.get_mut(&outcome.device) {
             device.completed(outcome);
         }
         match self.loads.get_mut(&outcome.load) {
-            Some(load) => load.warmed(outcome, &mut self.budget, actions),
+            Some(load) => {
+                // The first of a load's steps in flight says it for all.
+                let helped = load.wants_help();
+                load.warmed(outcome, &mut self.budget, actions);
+                if helped && outcome.end == StepEnd::Stale {
+                    self.renew(now, outcome.load, outcome.file, actions);
+                }
+            }
             // The load ended with this step on its way: nobody used it, and it takes room until somebody does.
             None => self.budget.arrived(outcome.file, outcome.range, outcome.gained()),
         }
+    }
+
+    /// The catalog was behind: what it said of the file is forgotten, and asked for again. A file that has been stale a moment ago is being written
+    /// to: the load is left alone, since its next description would be as short-lived.
+    fn renew(&mut self, now: Moment, id: LoadId, file: FileId, actions: &mut Vec<Action>) {
+        self.stale.retain(|_, at| now.since(*at) < WRITTEN_TO);
+        if self.stale.insert(file, now).is_some() {
+            self.library.forget(file);
+            if let Some(load) = self.loads.get_mut(&id) {
+                load.skip(Skip::Changed, actions);
+            }
+            return;
+        }
+        self.gone(file, false, actions);
+        actions.push(Action::Describe(file));
     }
 
     fn removed(&mut self, file: FileId, range: crate::units::ByteRange) {
