@@ -130,7 +130,7 @@ impl Scan<'_> {
 
     fn run_here(&mut self, means: Means<'_>) {
         let devices = self.catalog.devices.clone();
-        while !self.until.is_some_and(|until| until <= Instant::now()) {
+        while self.until.is_none_or(|until| until > Instant::now()) {
             let Some(job) = self.jobs.pop() else { return };
             if means.stop.load(Ordering::Relaxed) {
                 return;

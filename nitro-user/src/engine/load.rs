@@ -352,11 +352,6 @@ impl Load {
         (self.unused - self.stranded) + (self.in_flight - self.stranded_in_flight.min(self.in_flight))
     }
 
-    /// Whether it is neither over nor left alone.
-    pub fn wants_help(&self) -> bool {
-        !matches!(self.stage, Stage::Skipped(_) | Stage::Ended)
-    }
-
     /// Whether it could use a step.
     pub fn wants(&self) -> bool {
         matches!(self.stage, Stage::Announced | Stage::Confirmed)

@@ -29,7 +29,7 @@ use self::{
     happening::{Happening, Skip},
     input::StepEnd,
     library::{Library, Lookup},
-    load::Load,
+    load::{Load, Stage},
     plan::{budget::Budget, device::Device},
 };
 use crate::{
@@ -231,7 +231,7 @@ impl Engine {
         match self.loads.get_mut(&outcome.load) {
             Some(load) => {
                 // The first of a load's steps in flight says it for all.
-                let helped = load.wants_help();
+                let helped = !matches!(load.stage, Stage::Skipped(_) | Stage::Ended);
                 load.warmed(outcome, &mut self.budget, actions);
                 if helped && outcome.end == StepEnd::Stale {
                     self.renew(now, outcome.load, outcome.file, actions);
