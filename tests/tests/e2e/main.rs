@@ -7,14 +7,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bed;
+mod raw;
 mod reader;
 mod steps;
 
 mod ahead;
 mod announced;
+mod changes;
+mod command_line;
 mod counters;
+mod direct;
+mod following;
+mod killed;
 mod listing;
 mod receipts;
+mod removal;
 
 /// Not a test: what the tests start as another process.
 #[test]
