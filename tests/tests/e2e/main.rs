@@ -13,15 +13,21 @@ mod steps;
 
 mod ahead;
 mod announced;
+mod bytes;
+mod ceiling;
 mod changes;
 mod command_line;
 mod counters;
 mod direct;
+mod file_systems;
 mod following;
+mod idle;
 mod killed;
 mod listing;
+mod names;
 mod receipts;
 mod removal;
+mod storm;
 
 /// Not a test: what the tests start as another process.
 #[test]
