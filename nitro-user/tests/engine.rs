@@ -123,6 +123,7 @@ fn a_file_larger_than_the_ceiling_is_paced_and_read_once() {
 #[test]
 fn tensors_in_an_order_of_their_own_end_near_the_device_limit() {
     let mut scenario = scenario(vec![2 * GIB], LayoutKind::Gguf);
+    scenario.header = 64 << 10;
     // 16 MiB tensors, every seventh of 128, and each page by itself: MADV_RANDOM.
     let tensors = (0..128).map(|index| index * 7 % 128);
     scenario.readers[0].visits = tensors

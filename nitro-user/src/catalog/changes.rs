@@ -174,6 +174,7 @@ impl Catalog {
     pub(super) fn settle(&mut self, mut delta: Delta, means: Means<'_>) -> NetChange {
         self.remove_watches(means, &mut delta);
         let touched = delta.files();
+        self.follow_changed(&delta);
         let mut net = delta.settle(&self.table);
         for file in self.descriptions.forget(&delta.dirs, &touched) {
             let told = net.changed.contains(&file) || net.watched.iter().any(|(other, _)| *other == file);

@@ -69,6 +69,15 @@ impl Delta {
         self.before.keys().copied().collect()
     }
 
+    /// The files that were there before, with another size or time.
+    pub fn changed(&self, table: &Table) -> Vec<FileId> {
+        let changed = |(file, before): (&FileId, &Option<(u64, u32)>)| {
+            let now = table.state(*file)?;
+            before.is_some_and(|before| before != now).then_some(*file)
+        };
+        self.before.iter().filter_map(changed).collect()
+    }
+
     /// The net effect, given the table as it is now.
     pub fn settle(&mut self, table: &Table) -> NetChange {
         let mut net = NetChange::default();

@@ -1,12 +1,12 @@
 //! What a file is part of: the layouts' answers, made into models and remembered.
 //!
 //! In: a file. Out: its [`Description`]. Layouts see the catalog through [`CatalogView`], which opens only what the table
-//! knows, beneath its root, and bounds what is read. An answer is remembered with the directories it was read from, and
+//! knows, beneath its root, and bounds what is read. An answer is remembered with the directories and files it rests on (see `answers`), and
 //! forgotten when one of them changes.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     ffi::OsStr,
     io::Read,
     os::unix::ffi::OsStrExt,
@@ -16,9 +16,9 @@ use std::{
 
 use super::{
     Catalog,
+    answers::Grounds,
     layout::{Listed, Refusal, Seen, View, group_of},
     links::{Anchor, Target, resolve},
-    listing,
     model::{Description, LayoutKind, Model, Part},
     table::{DirNumber, Found, NodeKind, NodeNumber, Table},
 };
@@ -28,132 +28,73 @@ use crate::{sys::open::open_beneath, units::FileId};
 const MOST_OPENED: usize = 20_000;
 /// Bytes read for one answer.
 const MOST_READ: u64 = 256 << 20;
-/// Files of all remembered models together; with more, all are forgotten and asked again.
-const MOST_REMEMBERED: usize = 1 << 18;
+/// Files looked at again before an answer is given: those that were read come first. Of more, a worker finds out when it opens them.
+const MOST_LOOKED: usize = 1024;
 /// Refusals noted for one answer.
 const MOST_REFUSALS: usize = 16;
-
-/// A model with what its description depends on.
-#[derive(Debug)]
-struct Remembered {
-    model: Arc<Model>,
-    dirs: HashSet<DirNumber>,
-    files: HashSet<FileId>,
-}
-
-/// The answers given.
-#[derive(Debug, Default)]
-pub(super) struct Descriptions {
-    by_file: HashMap<FileId, (u64, usize)>,
-    models: HashMap<u64, Remembered>,
-    next: u64,
-}
-
-impl Descriptions {
-    fn of(&self, file: FileId) -> Option<Description> {
-        let (model, position) = self.by_file.get(&file)?;
-        let model = self.models.get(model)?.model.clone();
-        Some(Description {
-            file,
-            model,
-            position: *position,
-        })
-    }
-
-    fn remember(&mut self, model: &Arc<Model>, dirs: HashSet<DirNumber>, files: HashSet<FileId>) {
-        if self.by_file.len() + model.parts.len() > MOST_REMEMBERED {
-            *self = Self {
-                next: self.next,
-                ..Self::default()
-            };
-        }
-        self.next += 1;
-        self.by_file.extend(
-            model
-                .parts
-                .iter()
-                .enumerate()
-                .map(|(at, part)| (part.file, (self.next, at))),
-        );
-        self.models.insert(
-            self.next,
-            Remembered {
-                model: model.clone(),
-                dirs,
-                files,
-            },
-        );
-    }
-
-    /// Forgets what rests on the listings of `dirs` or on `touched` files; returns the files whose description may be
-    /// another one now.
-    pub fn forget(&mut self, dirs: &HashSet<DirNumber>, touched: &HashSet<FileId>) -> Vec<FileId> {
-        if dirs.is_empty() && touched.is_empty() || self.models.is_empty() {
-            return Vec::new();
-        }
-        let stale = |known: &Remembered| !known.dirs.is_disjoint(dirs) || !known.files.is_disjoint(touched);
-        let mut files = Vec::new();
-        self.models.retain(|_, remembered| {
-            let stale = stale(remembered);
-            if stale {
-                files.extend(remembered.model.parts.iter().map(|part| part.file));
-            }
-            !stale
-        });
-        let models = &self.models;
-        self.by_file.retain(|_, (model, _)| models.contains_key(model));
-        files
-    }
-}
 
 impl Catalog {
     /// What the file is part of; `None` when it is not in the catalog (any more). May read headers and small manifests:
     /// call it on the catalog's own thread.
+    ///
+    /// No event tells of writes (see `listing`), so that the file, and what an answer rests on, is looked at again first: a `statx` each.
     pub fn describe(&mut self, file: FileId) -> Option<Description> {
-        self.look_again(file);
+        self.look_again([file]);
         let node = self.table.file(file)?;
-        if let Some(known) = self.descriptions.of(file) {
-            return Some(known);
+        if let Some((known, grounds)) = self.descriptions.of(file) {
+            self.look_again(grounds.files.iter().take(MOST_LOOKED).map(|(file, _)| *file));
+            // An answer that no longer holds stays where it is: settling what was noticed voids it, and tells so.
+            if grounds
+                .files
+                .iter()
+                .all(|(file, was)| self.table.state(*file) == Some(*was))
+            {
+                return Some(known);
+            }
         }
+        let (mut model, mut position, mut grounds) = self.ask_layouts(node)?;
+        // Sizes come from the table, which may be behind. Once: a file that is being written to is never the same.
+        if self.look_again(grounds.files.iter().take(MOST_LOOKED).map(|(file, _)| *file)) {
+            (model, position, grounds) = self.ask_layouts(node)?;
+        }
+        let model = Arc::new(model);
+        self.descriptions.remember(&model, grounds);
+        Some(Description { file, model, position })
+    }
+
+    fn ask_layouts(&mut self, node: NodeNumber) -> Option<(Model, usize, Grounds)> {
         let view = CatalogView {
             table: &self.table,
             anchors: &self.anchors,
             dirs: RefCell::default(),
             files: RefCell::default(),
+            headed: RefCell::default(),
             refusals: RefCell::default(),
             opened: Cell::new(0),
             read: Cell::new(0),
         };
         let (model, position) = view.model_of(node)?;
-        let (dirs, files, refusals) = (
-            view.dirs.into_inner(),
-            view.files.into_inner(),
-            view.refusals.into_inner(),
-        );
-        for refusal in refusals {
+        let grounds = view.grounds();
+        for refusal in view.refusals.into_inner() {
             let path = refusal.path.to_string_lossy().into_owned();
             self.warnings
                 .once(&path, || format!("{path:?} refused: {}", refusal.reason));
         }
-        let model = Arc::new(model);
-        self.descriptions.remember(&model, dirs, files);
-        Some(Description { file, model, position })
+        Some((model, position, grounds))
     }
 
-    /// Looks at one file again: a truncation tells nobody.
-    fn look_again(&mut self, file: FileId) {
-        let Some(node) = self.table.file(file) else { return };
-        let (dir, name) = (self.table.parent(node), self.table.name(node).to_vec());
-        let Some(job) = self.job(dir) else { return };
-        let Ok(names) = listing::look(&job, [name.as_slice()], &self.devices) else {
-            return;
-        };
-        for (name, found) in names.iter() {
-            // When another file, or none, stands there, it was renamed or deleted: the events on their way say which.
-            if matches!(found, Found::File { file: other, .. } if other == file) {
-                self.table.put(dir, name, found, &mut self.noticed);
+    /// Looks at files again; whether any was another one than the table said.
+    fn look_again(&mut self, files: impl IntoIterator<Item = FileId>) -> bool {
+        let mut changed = false;
+        for (dir, names) in self.names_of(files) {
+            for (name, found) in self.still_there(dir, &names) {
+                if let Found::File { file, size, stamp } = found {
+                    changed |= self.table.state(file) != Some((size, stamp));
+                    self.table.put(dir, name, found, &mut self.noticed);
+                }
             }
         }
+        changed
     }
 }
 
@@ -162,13 +103,28 @@ struct CatalogView<'a> {
     table: &'a Table,
     anchors: &'a [Anchor],
     dirs: RefCell<HashSet<DirNumber>>,
+    /// Whose sizes were used.
     files: RefCell<HashSet<FileId>>,
+    /// Whose content was read.
+    headed: RefCell<HashSet<FileId>>,
     refusals: RefCell<Vec<Refusal>>,
     opened: Cell<usize>,
     read: Cell<u64>,
 }
 
 impl CatalogView<'_> {
+    /// What the answers so far rest on.
+    fn grounds(&self) -> Grounds {
+        let (headed, used) = (self.headed.borrow(), self.files.borrow());
+        let files = headed.iter().chain(used.difference(&headed));
+        Grounds {
+            dirs: self.dirs.borrow().clone(),
+            files: files
+                .filter_map(|file| Some((*file, self.table.state(*file)?)))
+                .collect(),
+        }
+    }
+
     fn model_of(&self, node: NodeNumber) -> Option<(Model, usize)> {
         let (file, size) = self.table.as_file(node)?;
         let seen = self.seen(node)?;
@@ -288,6 +244,9 @@ impl View for CatalogView<'_> {
             return None;
         }
         self.opened.set(self.opened.get() + 1);
+        self.headed
+            .borrow_mut()
+            .extend(self.table.as_file(node).map(|(file, _)| file));
         let root = self.table.dir(self.table.parent(node))?.root;
         let root = &self.anchors.get(root as usize)?.root.path;
         let file = open_beneath(root, Path::new(&self.table.path_of(node))).ok()?;

@@ -9,9 +9,11 @@
 // In tests a failed unwrap is a failed test; the build without tests still refuses it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod answers;
 mod changes;
 mod delta;
 mod describe;
+mod growing;
 pub mod identity;
 pub mod layout;
 mod links;
@@ -41,8 +43,9 @@ pub use report::ScanReport;
 pub use roots::{WatchRoot, open_roots};
 
 use self::{
+    answers::Descriptions,
     delta::Delta,
-    describe::Descriptions,
+    growing::Growing,
     identity::Devices,
     links::Anchor,
     listing::{Job, Watching},
@@ -108,6 +111,8 @@ pub struct Catalog {
     /// Directories that have no inotify watch though they should: looked at again from time to time.
     uncovered: HashSet<DirNumber>,
     descriptions: Descriptions,
+    /// Files that may still be written to.
+    growing: Growing,
     /// Changes that were noticed in passing and not told yet.
     noticed: Delta,
 }
@@ -129,6 +134,7 @@ impl Catalog {
             warnings: Warnings::default(),
             uncovered: HashSet::new(),
             descriptions: Descriptions::default(),
+            growing: Growing::default(),
             noticed: Delta::recording(),
         }
     }

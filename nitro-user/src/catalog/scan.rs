@@ -15,6 +15,7 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread,
+    time::Instant,
 };
 
 use nix::{errno::Errno, sys::inotify::Inotify};
@@ -26,6 +27,7 @@ use super::{
     listing::{Job, Listing, Names, Watching, list},
     table::{DirNumber, Found, MOST_NAMES, NONE, NodeNumber},
 };
+use crate::units::FileId;
 
 /// Levels below a root that are looked at.
 pub(super) const MOST_DEPTH: u32 = 64;
@@ -89,6 +91,8 @@ impl Catalog {
         };
         for (dir, names) in names {
             names.iter().for_each(|(name, found)| scan.name(*dir, name, found));
+            // Their names have just come: whatever the times say, they may still be written to.
+            scan.enter(*dir, names.files(false));
         }
         dirs.iter().for_each(|dir| scan.want(*dir));
         match reach {
@@ -179,6 +183,7 @@ impl Scan<'_> {
                 for (name, found) in names.iter() {
                     self.name(dir, name, found);
                 }
+                self.enter(dir, names.files(true));
             }
             Listing::Names { .. } => {}
             Listing::Complete { dir } => self.sweep(dir),
@@ -252,6 +257,16 @@ impl Scan<'_> {
             && (self.reach == Reach::Everything || known != Some(node))
         {
             self.want(below);
+        }
+    }
+
+    /// Follows files that may still be written to.
+    fn enter(&mut self, dir: DirNumber, files: impl Iterator<Item = FileId>) {
+        let now = Instant::now();
+        for file in files {
+            if let Some(seen) = self.catalog.table.state(file) {
+                self.catalog.growing.enter(file, dir, seen, now);
+            }
         }
     }
 

@@ -207,7 +207,8 @@ impl Service {
 
     /// Sleeps until there is something to do, and collects what the kernel tells. False when it cannot.
     fn wait(&mut self) -> bool {
-        let timeout = match self.pending.due().into_iter().chain(self.next_look).min() {
+        let due = [self.pending.due(), self.next_look, self.catalog.growing.due()];
+        let timeout = match due.into_iter().flatten().min() {
             // Rounded up: a wait that ends a little early would spin.
             Some(due) => PollTimeout::try_from(due.saturating_duration_since(Instant::now()).as_millis() + 1),
             None => Ok(PollTimeout::NONE),
@@ -301,6 +302,13 @@ impl Service {
                 let report = self.catalog.report();
                 return self.tell(delta) && self.outbox.send(CatalogEvent::Scanned(report)) && self.plan_look(now);
             }
+        }
+        if self.catalog.growing.due().is_some_and(|due| due <= now) {
+            self.catalog.look_at_growing(now, &mut delta);
+            let dirs = self.catalog.growing.take_crowded(now);
+            let began = Instant::now();
+            self.catalog.look_through(&dirs, Reach::New, means, &mut delta);
+            self.catalog.growing.rest(began.elapsed());
         }
         if self.next_look.is_some_and(|due| due <= now) {
             let dirs: Vec<_> = self.catalog.uncovered.iter().copied().collect();

@@ -230,7 +230,10 @@ impl Load {
         } else if access.in_order || !access.jump {
             self.lost = false;
         }
-        let walks = access.in_order || access.jump && !self.lost;
+        // Where the reader has caught up, or walks on after a jump, it wants the rest of the very step it is in: without readahead of its own
+        // it would fetch it page by page.
+        let cold = met.fresh > 0 && !warm;
+        let walks = access.in_order || (cold && !self.lost);
         if walks && let Some(Some(steps)) = self.parts.get_mut(part) {
             steps.want_rest(access.range.start / STEP);
         }

@@ -6,14 +6,17 @@ use crate::units::STEP;
 /// Jumps in a row to places that were not warmed, without a walk in between, after which a reader is taken for a random one.
 const HOPS: u32 = 8;
 
+/// What a run still counts after the next.
+const FADE: f64 = 0.75;
+
 /// The walk of one load.
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
     part: usize,
     at: u64,
     run_start: u64,
-    /// Running mean of the bytes walked between two jumps; 0 before the first jump.
-    typical_run: u64,
+    /// Sums over the runs between jumps, older ones fading: bytes, and their squares.
+    runs: (f64, f64),
     in_order_parts: usize,
     wanders: bool,
     hops: u32,
@@ -35,7 +38,7 @@ impl Walk {
             part,
             at: 0,
             run_start: 0,
-            typical_run: 0,
+            runs: (0.0, 0.0),
             in_order_parts: 1,
             wanders: false,
             hops: 0,
@@ -60,11 +63,10 @@ impl Walk {
             self.run_start = start;
         } else if jumped {
             let run = self.at.saturating_sub(self.run_start);
-            self.typical_run = if self.typical_run == 0 {
-                run
-            } else {
-                (self.typical_run + run) / 2
-            };
+            self.runs = (
+                self.runs.0 * FADE + run as f64,
+                self.runs.1 * FADE + (run as f64) * (run as f64),
+            );
             self.wanders |= start < self.at;
             self.run_start = start;
         }
@@ -105,9 +107,11 @@ impl Walk {
         self.wanders
     }
 
-    /// Bytes it usually walks before it jumps.
+    /// Length of the run that a byte it reads usually lies in: the many small tensors between the large ones count by their bytes. 0 before
+    /// the first jump.
     pub fn typical_run(&self) -> u64 {
-        self.typical_run
+        let (bytes, squares) = self.runs;
+        if bytes > 0.0 { (squares / bytes) as u64 } else { 0 }
     }
 
     /// It hops and does not walk.

@@ -52,8 +52,10 @@ pub struct Reader {
     pub left: VecDeque<Place>,
     /// The visit before.
     pub last: Option<Place>,
-    /// Visits in a row that continued the one before.
-    pub in_order: u32,
+    /// The visit it is in, and how many bytes of that it has.
+    pub visit: Option<(Place, u64)>,
+    /// Pieces read since the last jump.
+    pub pieces: u32,
     /// First access.
     pub began: Option<Moment>,
     /// Last access done.
@@ -72,7 +74,8 @@ impl Reader {
             left: spec.visits.iter().copied().collect(),
             spec: spec.clone(),
             last: None,
-            in_order: 0,
+            visit: None,
+            pieces: 0,
             began: None,
             ended: None,
             added: vec![0; parts],

@@ -12,7 +12,7 @@ use super::{Report, Scenario, cache::Cache, device::Device, reader::Reader};
 use crate::{
     catalog::model::{Description, Model, Part, Place},
     engine::{
-        Access, Action, Engine, Input, LoadId, Outcome, Policy,
+        Access, AccessKind, Action, Engine, Input, LoadId, Outcome, Policy,
         input::{FileCounts, StepEnd},
     },
     units::{ByteCount, ByteRange, FileId, Moment, STEP},
@@ -148,73 +148,111 @@ impl<'a> World<'a> {
         ByteRange::of_step(place.1, self.scenario.parts.get(place.0).copied().unwrap_or(0))
     }
 
-    /// A reader visits its next step, or ends.
+    /// A reader goes on: to its next visit, with the next piece of the one it is in, or to its end.
     fn read(&mut self, now: Moment, index: usize) {
+        let Some(reader) = self.readers.get(index) else { return };
+        let Some((place, had)) = reader.visit else {
+            return self.visit(now, index);
+        };
+        let (request, range) = (reader.spec.request, self.size_of(place));
+        if let Some(arrives) = self.on_the_way.get(&place).copied() {
+            // Just after, so that whoever brings it has put it down.
+            return self.at(arrives.max(now).after(Duration::from_nanos(1)), Turn::Reader(index));
+        }
+        if let Some(reader) = self.readers.get_mut(index) {
+            reader.pieces += 1;
+            // The kernel reports the eighth access in order after a jump.
+            if reader.pieces == 8 {
+                let at = range.start + had;
+                let touched = ByteRange {
+                    start: at,
+                    end: range.end.min(at + 65_536),
+                };
+                let access = self.access(now, index, place, touched, false, true);
+                self.tell(now, Input::Access(access));
+            }
+        }
+        // Whatever is missing, the reader brings in by itself, one request at a time; a warmer may overtake it.
+        let resident = self.cache.resident(place).min(range.len()).max(had);
+        let missing = (range.len() - resident).min(request);
+        if missing > 0 && self.cache.resident(place) < range.len() {
+            let done = self.device.read(now, missing, request);
+            self.fill(now, place, resident + missing);
+            if let Some(reader) = self.readers.get_mut(index) {
+                reader.visit = Some((place, resident + missing));
+                if let Some(added) = reader.added.get_mut(place.0) {
+                    *added += missing;
+                }
+            }
+            return self.at(done, Turn::Reader(index));
+        }
+        self.cache.touch(place);
+        let Some(reader) = self.readers.get_mut(index) else {
+            return;
+        };
+        if let Some(bytes) = reader.bytes.get_mut(place.0) {
+            *bytes += range.len();
+        }
+        reader.visit = None;
+        reader.ended = Some(now.after(TOUCH));
+        let think = reader.spec.think;
+        self.at(now.after(TOUCH + think), Turn::Reader(index));
+    }
+
+    /// Begins a reader's next visit, or ends the reader.
+    fn visit(&mut self, now: Moment, index: usize) {
         let Some(reader) = self.readers.get_mut(index) else {
             return;
         };
         let process = reader.process;
         let Some(place) = reader.left.pop_front() else {
-            self.tell(now, Input::Ended { process });
-            return;
+            return self.tell(now, Input::Ended { process });
         };
         reader.began.get_or_insert(now);
         let last = reader.last.replace(place);
         let follows = last.is_some_and(|last| place == last || place == (last.0, last.1 + 1));
         let first_of_part = last.is_none_or(|last| last.0 != place.0);
-        let (kind, request, think) = (reader.spec.kind, reader.spec.request, reader.spec.think);
-        let range = self.size_of(place);
-        if range.is_empty() {
-            return self.at(now, Turn::Reader(index));
-        }
-        let touched = ByteRange {
-            start: range.start,
-            end: range.end.min(range.start + 65_536),
-        };
         let jump = !follows && !(first_of_part && place.1 == 0);
-        let access = Access {
+        if jump || first_of_part {
+            reader.pieces = 0;
+        }
+        let range = self.size_of(place);
+        if !range.is_empty() {
+            if let Some(reader) = self.readers.get_mut(index) {
+                reader.visit = Some((place, 0));
+            }
+            let touched = ByteRange {
+                start: range.start,
+                end: range.end.min(range.start + 65_536),
+            };
+            let access = self.access(now, index, place, touched, jump, false);
+            self.tell(now, Input::Access(access));
+        }
+        self.at(now, Turn::Reader(index));
+    }
+
+    fn access(
+        &self,
+        now: Moment,
+        index: usize,
+        place: (usize, u64),
+        range: ByteRange,
+        jump: bool,
+        in_order: bool,
+    ) -> Access {
+        let reader = self.readers.get(index);
+        let process = reader.map_or(0, |reader| reader.process);
+        let kind = reader.map_or(AccessKind::Read, |reader| reader.spec.kind);
+        Access {
             at: now,
             process,
             thread: process,
             file: file(place.0),
-            range: touched,
+            range,
             kind,
             jump,
-            in_order: false,
-        };
-        self.tell(now, Input::Access(access));
-        if jump || first_of_part {
-            self.tell(
-                now,
-                Input::Access(Access {
-                    jump: false,
-                    in_order: true,
-                    ..access
-                }),
-            );
+            in_order,
         }
-
-        // What is on its way is waited for; what is missing then, the reader brings in by itself.
-        let mut done = self.on_the_way.get(&place).copied().unwrap_or(now).max(now);
-        let arriving = self.on_the_way.contains_key(&place);
-        let missing = if arriving {
-            0
-        } else {
-            range.len() - self.cache.resident(place).min(range.len())
-        };
-        if missing > 0 {
-            done = done.max(self.device.read(now, missing, request));
-            self.fill(now, place, range.len());
-        }
-        self.cache.touch(place);
-        if let Some(reader) = self.readers.get_mut(index) {
-            if let (Some(added), Some(bytes)) = (reader.added.get_mut(place.0), reader.bytes.get_mut(place.0)) {
-                *added += missing;
-                *bytes += range.len();
-            }
-            reader.ended = Some(done.after(TOUCH));
-        }
-        self.at(done.after(TOUCH + think), Turn::Reader(index));
     }
 
     fn fill(&mut self, now: Moment, place: (usize, u64), bytes: u64) {

@@ -8,7 +8,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 
 use super::page_size;
 use crate::units::ByteRange;
@@ -45,12 +45,34 @@ pub fn readahead(file: &File, range: ByteRange) -> io::Result<()> {
     }
 }
 
-/// Turns the kernel's own readahead off for this descriptor, so that the one-byte reads of [`wait`] bring in no more than they ask for.
+/// Pieces that one non-blocking read is made of at most (`UIO_MAXIOV` is 1024), and the bytes of each.
+const PIECES: u64 = 256;
+const PIECE: usize = 64 << 10;
+
+/// Reads what is there of `range` without waiting, to no end but the readahead that the attempt starts; returns the bytes that were there.
+///
+/// At most 16 MiB at once. All pieces share one buffer: the bytes are of no interest.
 ///
 /// # Errors
-/// As `posix_fadvise`.
-pub fn advise_random(file: &File) -> io::Result<()> {
-    nix::fcntl::posix_fadvise(file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_RANDOM).map_err(io::Error::from)
+/// `EAGAIN` when nothing was there, which is the usual case; `EOPNOTSUPP` where the file system cannot read without waiting.
+pub fn touch(file: &File, range: ByteRange) -> io::Result<usize> {
+    let start = i64::try_from(range.start).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut buffer = vec![0u8; PIECE];
+    let mut pieces = Vec::new();
+    let mut left = range.len().min(PIECES * PIECE as u64);
+    while left > 0 {
+        let length = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        pieces.push(libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: length,
+        });
+        left -= length as u64;
+    }
+    let count = i32::try_from(pieces.len()).unwrap_or(0);
+    // SAFETY: every piece lies in `buffer`, which lives until after the call; that they overlap is no matter to the kernel, which writes
+    // them one after the other.
+    let done = unsafe { libc::preadv2(file.as_raw_fd(), pieces.as_ptr(), count, start, libc::RWF_NOWAIT) };
+    usize::try_from(done).map_err(|_| io::Error::last_os_error())
 }
 
 /// Bytes of `range` present in the cache, pages still being read included; at most `range.len()` rounded up to pages.
@@ -105,12 +127,42 @@ pub fn resident(file: &File, range: ByteRange) -> io::Result<u64> {
     Ok((count * page).min(length))
 }
 
-/// Waits until the page that holds byte `at` is up to date, by reading that byte; brings that page in if it is not on its way.
+/// Waits until the page that holds byte `at` is up to date; brings that page, and no other, in if it is not on its way.
+///
+/// A fault in a mapping with `MADV_RANDOM`: unlike a read it neither starts readahead nor moves a stream of it on.
 ///
 /// # Errors
-/// The device's error; `UnexpectedEof` past the end of the file.
+/// The device's error; `EFAULT` past the end of the file.
 pub fn wait(file: &File, at: u64) -> io::Result<()> {
-    file.read_exact_at(&mut [0u8; 1], at)
+    let page = page_size();
+    let offset = i64::try_from(at / page * page).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let Some(size) = usize::try_from(page).ok().and_then(NonZeroUsize::new) else {
+        return Ok(());
+    };
+    // SAFETY: a fresh mapping at an address of the kernel's choice, read by the kernel alone, which reports a truncated file instead of
+    // raising SIGBUS.
+    let mapping = unsafe {
+        mmap(
+            None,
+            size,
+            ProtFlags::PROT_READ,
+            MapFlags::MAP_SHARED,
+            file.as_fd(),
+            offset,
+        )?
+    };
+    // SAFETY: the mapping made above, whole.
+    let done = unsafe {
+        madvise(mapping, size.get(), MmapAdvise::MADV_RANDOM)
+            .and_then(|()| madvise(mapping, size.get(), MmapAdvise::MADV_POPULATE_READ))
+    };
+    // SAFETY: the mapping made above, of that size, not used afterwards.
+    unsafe { munmap(mapping, size.get())? };
+    match done {
+        // Before 5.14 there is no MADV_POPULATE_READ.
+        Err(nix::errno::Errno::EINVAL) => file.read_exact_at(&mut [0u8; 1], at),
+        other => other.map_err(io::Error::from),
+    }
 }
 
 #[cfg(test)]

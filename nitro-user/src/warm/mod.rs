@@ -3,6 +3,7 @@
 //! Inputs: steps, in order, from the engine. Outputs: one outcome per step. It does not choose what to warm. All of it blocks, on threads of
 //! its own: one per load, so that a hung file system stalls only its own.
 
+mod chain;
 mod read;
 mod readahead;
 mod stream;
@@ -18,4 +19,8 @@ trait Warmer {
     fn submit(&mut self, file: &File, range: ByteRange) -> io::Result<()>;
     /// Waits until what was submitted for `range` is there, or will not come.
     fn wait(&mut self, file: &File, range: ByteRange) -> io::Result<()>;
+    /// Bytes of `range` that an earlier `submit` brought in beyond its own range; each is told once.
+    fn brought_before(&mut self, _range: ByteRange) -> u64 {
+        0
+    }
 }

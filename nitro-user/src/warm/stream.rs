@@ -17,7 +17,7 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Warmer, read::Read, readahead::Readahead};
+use super::{Warmer, chain::Chain, read::Read, readahead::Readahead};
 use crate::{
     catalog::model::{Model, Part},
     engine::{
@@ -121,16 +121,18 @@ impl Stream {
             return None;
         }
         let started = self.open(command.part, part, opened).and_then(|opened| {
-            outcome.before = present(&opened.file, command.range)?;
+            let found = present(&opened.file, command.range)?;
+            let ours = opened.warmer.brought_before(command.range).min(found);
+            outcome.before = found - ours;
             if command.survey
-                && outcome.before >= command.range.len()
+                && found >= command.range.len()
                 && present(&opened.file, ByteRange::new(0, part.size))? >= part.size
             {
                 outcome.end = StepEnd::WholePartResident;
                 outcome.after = outcome.before;
                 return Ok(false);
             }
-            if outcome.before >= command.range.len() {
+            if found >= command.range.len() && ours == 0 {
                 outcome.end = StepEnd::Done;
                 outcome.after = outcome.before;
                 return Ok(false);
@@ -197,12 +199,15 @@ impl Stream {
                         "another file has this name now",
                     ));
                 }
-                // The one-byte reads that wait for a step must not start the kernel's readahead. Where the advice is refused, they may.
-                let _ = page_cache::advise_random(&file);
-                let chunk = chunk_of(block::readahead_limit(part.file.device));
+                let limits = block::request_limits(part.file.device);
+                let chunk = chunk_of(limits.readahead_call());
+                let warmer: Box<dyn Warmer> = match Chain::new(limits, Readahead { chunk }) {
+                    Some(chain) => Box::new(chain),
+                    None => Box::new(Readahead { chunk }),
+                };
                 Ok(entry.insert(Opened {
                     file,
-                    warmer: Box::new(Readahead { chunk }),
+                    warmer,
                     plain_reads: false,
                     vain: 0,
                 }))

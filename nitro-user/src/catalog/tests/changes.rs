@@ -96,9 +96,66 @@ fn a_truncation_that_nobody_told_is_seen_when_the_file_is_described() {
     create(&root.join("f"), 4 * MIB);
     let file = id(&root.join("f"));
     let (mut running, ..) = Running::start(&[&root]);
-    // truncate(2) by path: no IN_CLOSE_WRITE.
     nix::unistd::truncate(&root.join("f"), 2 * MIB as i64).unwrap();
     assert_eq!(running.describe(file).unwrap().model.parts[0].size, 2 * MIB);
+}
+
+#[test]
+fn a_file_that_is_written_for_a_while_is_known_within_a_second_of_the_last_write() {
+    let (_dir, root) = directory();
+    let (mut running, ..) = Running::start(&[&root]);
+    let mut writer = File::create(root.join("model.gguf")).unwrap();
+    let file = id(&root.join("model.gguf"));
+    for _ in 0..16 {
+        writer.write_all(&vec![1; 128 << 10]).unwrap();
+        // A slow download: the point of the test.
+        std::thread::sleep(Duration::from_millis(60));
+    }
+    let began = Instant::now();
+    assert!(
+        running.watched(file) >= MIB,
+        "watched as soon as it is large enough, which is before the end"
+    );
+    running.changed(file);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    drop(writer);
+    assert_eq!(running.describe(file).unwrap().model.parts[0].size, 2 * MIB);
+}
+
+#[test]
+fn a_file_that_was_in_the_middle_of_its_download_at_the_start_is_followed() {
+    let (_dir, root) = directory();
+    create(&root.join("model.gguf"), 10);
+    let file = id(&root.join("model.gguf"));
+    let (mut running, before, _) = Running::start(&[&root]);
+    assert!(before.is_empty());
+    let mut writer = File::options().append(true).open(root.join("model.gguf")).unwrap();
+    writer.write_all(&vec![1; 2 << 20]).unwrap();
+    let began = Instant::now();
+    running.watched(file);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_directory_with_more_young_files_than_are_followed_is_looked_through_again() {
+    use crate::catalog::{Delta, Means, Reach};
+    let (_dir, root) = directory();
+    (0..4200).for_each(|number| create(&root.join(number.to_string()), 10));
+    let (mut catalog, _) = scan(&[&root]);
+    (0..4200).for_each(|number| create(&root.join(number.to_string()), 2 * MIB));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let means = Means {
+        inotify: None,
+        stop: &stop,
+    };
+    let mut delta = Delta::recording();
+    let later = Instant::now() + Duration::from_secs(15);
+    catalog.look_at_growing(later, &mut delta);
+    assert_eq!(catalog.settle(delta, means).watched.len(), 4096);
+    let mut delta = Delta::recording();
+    let dirs = catalog.growing.take_crowded(later);
+    catalog.look_through(&dirs, Reach::New, means, &mut delta);
+    assert_eq!(catalog.settle(delta, means).watched.len(), 4200 - 4096);
 }
 
 #[test]

@@ -111,6 +111,40 @@ fn a_new_manifest_makes_the_old_answer_void() {
 }
 
 #[test]
+fn a_manifest_that_is_rewritten_in_place_makes_the_old_answer_void() {
+    let (_dir, root) = directory();
+    let [model, projector] = ["a", "b"].map(|digit| digit.repeat(64));
+    let blob = |digest: &str| root.join(format!("blobs/sha256-{digest}"));
+    [&model, &projector]
+        .iter()
+        .for_each(|digest| create(&blob(digest), 20 * MIB));
+    let path = root.join("manifests/registry.ollama.ai/library/llava/7b");
+    write(&path, manifest(&[("model", &model)]));
+    let (mut catalog, _) = scan(&[&root]);
+    assert_eq!(catalog.describe(id(&blob(&model))).unwrap().model.parts.len(), 1);
+    // The same inode, and nobody tells.
+    write(&path, manifest(&[("model", &model), ("projector", &projector)]));
+    let found = catalog.describe(id(&blob(&model))).unwrap();
+    assert_eq!(found.model.parts.len(), 2);
+    let again = catalog.describe(id(&blob(&projector))).unwrap();
+    assert!(Arc::ptr_eq(&found.model, &again.model), "and the new one is remembered");
+}
+
+#[test]
+fn a_part_that_is_rewritten_in_place_is_described_with_its_new_size() {
+    let (_dir, root) = directory();
+    let path = |part: u32| root.join(format!("model-0000{part}-of-00002.gguf"));
+    [1, 2].iter().for_each(|part| create(&path(*part), 20 * MIB));
+    let (mut running, ..) = Running::start(&[&root]);
+    let sizes = |found: &Description| found.model.parts.iter().map(|part| part.size / MIB).collect::<Vec<_>>();
+    assert_eq!(sizes(&running.describe(id(&path(1))).unwrap()), [20, 20]);
+    create(&path(2), 30 * MIB);
+    assert_eq!(sizes(&running.describe(id(&path(1))).unwrap()), [20, 30]);
+    create(&path(1), 25 * MIB);
+    assert_eq!(sizes(&running.describe(id(&path(2))).unwrap()), [25, 30]);
+}
+
+#[test]
 fn a_lone_file_is_a_model_by_itself() {
     let (_dir, root) = directory();
     create(&root.join("weights.xyz"), 20 * MIB);

@@ -1,0 +1,162 @@
+//! A chain of the kernel's own asynchronous readahead: large folios, one request for each window, no copy.
+//!
+//! `readahead(2)` brings pages in as single 4 KiB folios: they scatter over memory, so that a request holds fewer of them (2060–2680 requests for
+//! 2 GiB where 2049 suffice), cost the warmer four times the processor time, and cost a reader who maps them ten times as much. The
+//! kernel's sequential readahead makes large folios, but only behind a reader who waits. The chain makes it work without waiting: a non-blocking
+//! read of a range that is not cached starts a window and fails with EAGAIN; touching the page that the kernel marked in the last window
+//! starts the next, twice as large in its folios, up to 1 MiB. On a device of 1 GB/s and 1000 requests a second, 2 GiB take 2.15 s (the
+//! device's limit) where `readahead` takes 2.3–2.5 s.
+//!
+//! How large a window is, the kernel decides (max_sectors_kb, mostly): it may pass the end of what was asked for, by less than one window.
+
+use std::{fs::File, io};
+
+use super::{Warmer, readahead::Readahead};
+use crate::{
+    sys::{block::RequestLimits, page_cache, page_size},
+    units::ByteRange,
+};
+
+/// Windows larger than this would hold huge pages, and a fault that maps a whole one raises no event: the reader would get out of sight.
+const MOST_READ_AHEAD: u64 = 1 << 20;
+
+/// Tries for one step; each adds a window, and windows are 128 KiB at least.
+const TRIES: usize = 32;
+
+/// The chain in one file.
+pub struct Chain {
+    limits: RequestLimits,
+    /// For what the chain cannot do, and for waiting.
+    plain: Readahead,
+    /// Where the kernel set its mark in the last window.
+    mark: u64,
+    /// Where the last window ends; the next begins here.
+    end: u64,
+    /// What was brought in beyond the last step.
+    beyond: ByteRange,
+}
+
+impl Chain {
+    /// A chain for a device of these limits; `None` where it would not make larger windows than the kernel by itself.
+    pub fn new(limits: RequestLimits, plain: Readahead) -> Option<Self> {
+        let fits = limits.read_ahead > 0 && limits.read_ahead <= MOST_READ_AHEAD && limits.request >= limits.read_ahead;
+        fits.then(|| Self {
+            limits,
+            plain,
+            mark: 0,
+            end: 0,
+            beyond: ByteRange::default(),
+        })
+    }
+
+    /// Starts the window that begins at `from`; returns where it ends, `from` if there is none.
+    fn extend(&mut self, file: &File, from: u64) -> io::Result<u64> {
+        if self.end == from && self.mark < from {
+            // Up to the end of the last window and no further: what is there already must not lead on to a second one.
+            attempt(page_cache::touch(
+                file,
+                ByteRange {
+                    start: self.mark,
+                    end: from,
+                },
+            ))?;
+            let end = window_end(file, from, self.limits)?;
+            if end > from {
+                (self.mark, self.end) = (from, end);
+                return Ok(end);
+            }
+        }
+        // Asking for more than one request can hold makes the kernel take it for the beginning of a stream, wherever it is.
+        attempt(page_cache::touch(
+            file,
+            ByteRange::new(from, self.limits.readahead_call() + page_size()),
+        ))?;
+        let end = window_end(file, from, self.limits)?;
+        // The first window's mark is in its middle.
+        let middle = (end - from) / 2 / page_size() * page_size();
+        (self.mark, self.end) = (from + middle, end);
+        Ok(end)
+    }
+}
+
+impl Warmer for Chain {
+    fn submit(&mut self, file: &File, range: ByteRange) -> io::Result<()> {
+        let mut from = range.start;
+        for _ in 0..TRIES {
+            from = from.max(window_end_below(file, from, range.end)?);
+            if from >= range.end {
+                break;
+            }
+            match self.extend(file, from) {
+                Ok(end) if end > from => from = end,
+                // No window came of it, or the file system cannot read without waiting.
+                Ok(_) => break,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if from > range.end {
+            self.beyond = ByteRange {
+                start: range.end,
+                end: from,
+            };
+        } else if from < range.end {
+            self.plain.submit(
+                file,
+                ByteRange {
+                    start: from,
+                    end: range.end,
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, file: &File, range: ByteRange) -> io::Result<()> {
+        self.plain.wait(file, range)
+    }
+
+    /// What a window brought in beyond the step before is ours, though it is there already.
+    fn brought_before(&mut self, range: ByteRange) -> u64 {
+        let overlap = self
+            .beyond
+            .end
+            .min(range.end)
+            .saturating_sub(self.beyond.start.max(range.start));
+        if overlap > 0 {
+            self.beyond.start = self.beyond.end.min(range.end);
+        }
+        overlap
+    }
+}
+
+/// Nothing there, and no matter: the attempt was what counted.
+fn attempt(touched: io::Result<usize>) -> io::Result<()> {
+    match touched {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// End of the pages present from `from` on without a gap, within what one window can hold.
+fn window_end(file: &File, from: u64, limits: RequestLimits) -> io::Result<u64> {
+    window_end_below(file, from, from + 2 * limits.readahead_call())
+}
+
+/// End of the pages present from `from` on, at most `limit`: exact where they are a prefix, as windows are; otherwise `from` or less than there is.
+fn window_end_below(file: &File, from: u64, limit: u64) -> io::Result<u64> {
+    let present = page_cache::present(
+        file,
+        ByteRange {
+            start: from,
+            end: limit,
+        },
+    )?
+    .min(limit.saturating_sub(from));
+    let prefix = ByteRange::new(from, present);
+    if present > 0 && page_cache::present(file, prefix)? >= present {
+        Ok(prefix.end)
+    } else {
+        Ok(from)
+    }
+}
