@@ -22,6 +22,44 @@ use crate::{
 /// What the kernel reads ahead on an ordinary disk, in KiB. Virtual disks come with megabytes, which hides the effect.
 const READ_AHEAD_KB: u32 = 128;
 
+/// File system of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// What most have.
+    Ext4,
+    /// Of 300 MiB at least.
+    Xfs,
+    /// Of 128 MiB at least.
+    Btrfs,
+}
+
+impl Format {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// Options of its `mkfs`. Everything is initialised now: a lazy kernel thread would read and write beside the measurement.
+    const fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Ext4 => &[
+                "-q",
+                "-F",
+                "-m",
+                "0",
+                "-i",
+                "65536",
+                "-E",
+                "lazy_itable_init=0,lazy_journal_init=0",
+            ],
+            Self::Xfs | Self::Btrfs => &["-q", "-f"],
+        }
+    }
+}
+
 /// A mounted disk. Unmounted, detached and removed on drop.
 #[derive(Debug)]
 pub struct TestDisk {
@@ -39,6 +77,14 @@ impl TestDisk {
     /// # Errors
     /// When not run as root, or a loop device, mkfs.ext4 or the mount fails.
     pub fn new(base: &Path, bytes: u64) -> Result<Self> {
+        Self::formatted(base, bytes, Format::Ext4)
+    }
+
+    /// The same with another file system.
+    ///
+    /// # Errors
+    /// As [`TestDisk::new`]; when the machine lacks its `mkfs`.
+    pub fn formatted(base: &Path, bytes: u64, format: Format) -> Result<Self> {
         sweep::remember_base(base);
         let dir = ScratchDir::new(base)?;
         let image = dir.path().join("image");
@@ -58,24 +104,14 @@ impl TestDisk {
         };
         disk.number = disk.read_number()?;
         disk.direct = disk.sysfs("loop/dio")? == "1";
-        // Everything is initialised now: a lazy kernel thread would read and write beside the measurement.
-        run(Command::new("mkfs.ext4")
-            .args([
-                "-q",
-                "-F",
-                "-m",
-                "0",
-                "-i",
-                "65536",
-                "-E",
-                "lazy_itable_init=0,lazy_journal_init=0",
-            ])
+        run(Command::new(format!("mkfs.{}", format.name()))
+            .args(format.options())
             .arg(&disk.device))?;
         fs::create_dir(&disk.mount_point).with_context(|| format!("create {}", disk.mount_point.display()))?;
         mount(
             Some(&disk.device),
             &disk.mount_point,
-            Some("ext4"),
+            Some(format.name()),
             MsFlags::MS_NOATIME,
             None::<&str>,
         )

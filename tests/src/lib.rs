@@ -23,4 +23,5 @@ pub mod scratch;
 pub mod stats;
 pub mod sweep;
 pub mod sys;
+pub mod tracefs;
 pub mod tree;

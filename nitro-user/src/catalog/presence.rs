@@ -78,6 +78,12 @@ impl Presence {
             if !anchor.root.present {
                 add(place, own | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO);
             }
+            // A directory's own watch hears of its removal only when nobody has a file of it open any more; the one above hears at once.
+            for below in place.ancestors() {
+                if let Some(above) = below.parent() {
+                    add(above, AddWatchFlags::IN_DELETE | AddWatchFlags::IN_ONLYDIR);
+                }
+            }
             for above in place.ancestors().skip(1).filter(|above| above.parent().is_some()) {
                 add(above, own);
             }
@@ -93,9 +99,20 @@ impl Presence {
             .collect()
     }
 
-    /// Throws the waiting events away: that there were some is all they say.
-    pub fn drain(&self) {
-        while self.above.read_events().is_ok() {}
+    /// Takes the waiting events. Whether there was one that may concern a root: others are deleted beside it, too.
+    pub fn drain(&self) -> bool {
+        let mut concerned = false;
+        while let Ok(events) = self.above.read_events() {
+            concerned |= events.iter().any(|event| {
+                let deleted = event.mask.contains(AddWatchFlags::IN_DELETE);
+                let is_ours = |name: &OsString| {
+                    let mut on_the_way = self.places.iter().flat_map(|place| place.components());
+                    on_the_way.any(|part| part.as_os_str() == name)
+                };
+                !deleted || event.name.as_ref().is_none_or(is_ours)
+            });
+        }
+        concerned
     }
 }
 

@@ -234,8 +234,7 @@ impl Service {
         if changes {
             self.catalog.collect(&self.inotify, &mut self.pending, now);
         }
-        if above || mounts {
-            self.presence.drain();
+        if above && self.presence.drain() || mounts {
             self.pending.begin(now);
             self.pending.roots = true;
         }

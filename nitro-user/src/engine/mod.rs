@@ -356,7 +356,8 @@ impl Engine {
                     continue;
                 }
                 device.submitted(now, step.range.len());
-                self.budget.submitted(step.range.len());
+                let file = load.model.parts.get(step.part).map(|part| part.file);
+                self.budget.submitted(file.unwrap_or(load.key), step.range.len());
                 load.submit(&step, self.budget.percent(), actions);
                 self.turn = id.0;
                 served = true;

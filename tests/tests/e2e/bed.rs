@@ -10,7 +10,7 @@ use std::{
 
 use rig::{
     agent::{self, Agent, AgentProcess},
-    disk::TestDisk,
+    disk::{Format, TestDisk},
     limit::{IoLimit, Limit},
     sweep, sys,
 };
@@ -34,6 +34,11 @@ const MOST_ATTEMPTS: u32 = 4;
 ///
 /// It is repeated when it fails and somebody dropped the caches of the whole machine meanwhile: what is in the page cache is what these tests are about.
 pub fn scenario(mib: u64, body: impl Fn(&Bed)) {
+    scenario_on(Format::Ext4, mib, body);
+}
+
+/// The same on another file system.
+pub fn scenario_on(format: Format, mib: u64, body: impl Fn(&Bed)) {
     if !nix::unistd::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "in CI this test must run as root");
         eprintln!("skipped: needs root");
@@ -43,7 +48,7 @@ pub fn scenario(mib: u64, body: impl Fn(&Bed)) {
     sweep::prepare(&base()).unwrap();
     for attempt in 1.. {
         let before = caches_dropped();
-        let run = || body(&Bed::new(mib));
+        let run = || body(&Bed::new(format, mib));
         let Err(failure) = catch_unwind(AssertUnwindSafe(run)) else {
             return;
         };
@@ -74,10 +79,10 @@ pub struct Bed {
 }
 
 impl Bed {
-    fn new(mib: u64) -> Self {
+    fn new(format: Format, mib: u64) -> Self {
         Self {
             group: IoLimit::new().unwrap(),
-            disk: TestDisk::new(&base(), mib * MIB).unwrap(),
+            disk: TestDisk::formatted(&base(), mib * MIB, format).unwrap(),
         }
     }
 

@@ -7,14 +7,27 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bed;
+mod raw;
 mod reader;
 mod steps;
 
 mod ahead;
 mod announced;
+mod bytes;
+mod ceiling;
+mod changes;
+mod command_line;
 mod counters;
+mod direct;
+mod file_systems;
+mod following;
+mod idle;
+mod killed;
 mod listing;
+mod names;
 mod receipts;
+mod removal;
+mod storm;
 
 /// Not a test: what the tests start as another process.
 #[test]

@@ -1,6 +1,7 @@
 //! The telling side: a reader that does one step and waits for the next.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader, Write},
     os::unix::ffi::OsStrExt,
     path::Path,
@@ -21,9 +22,20 @@ pub struct StepReader {
 impl StepReader {
     /// Starts one, in `group` if one is given. Nothing is open yet.
     pub fn start(group: Option<&IoLimit>) -> Self {
+        Self::with_arguments(&[], group)
+    }
+
+    /// Starts one whose command line names `path`, as a runner's does. Nothing is open yet.
+    pub fn announced(path: &Path, group: Option<&IoLimit>) -> Self {
+        // The harness takes it for the name of one more test.
+        Self::with_arguments(&[path.as_os_str()], group)
+    }
+
+    fn with_arguments(arguments: &[&OsStr], group: Option<&IoLimit>) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["reader_process", "--exact", "--nocapture", "--test-threads=1"])
+            .args(arguments)
             .env(TOLD, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());

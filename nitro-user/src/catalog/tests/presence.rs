@@ -65,6 +65,23 @@ fn a_root_that_is_removed_and_made_again_is_watched_again() {
 }
 
 #[test]
+fn a_root_that_is_removed_while_a_file_of_it_is_open_is_watched_again_when_it_is_back() {
+    for removed in ["above/root", "above"] {
+        let (_dir, base) = directory();
+        let root = base.join("above/root");
+        create(&root.join("one.gguf"), 2 * MIB);
+        let one = id(&root.join("one.gguf"));
+        let (mut running, ..) = Running::start(&[&root]);
+        // Its own directory is not gone for good until this is closed.
+        let _open = File::open(root.join("one.gguf")).unwrap();
+        fs::remove_dir_all(base.join(removed)).unwrap();
+        running.unwatched(one);
+        create(&root.join("two.gguf"), 3 * MIB);
+        assert_eq!(running.watched(id(&root.join("two.gguf"))), 3 * MIB);
+    }
+}
+
+#[test]
 fn a_root_that_is_moved_away_takes_its_files_with_it() {
     let (_dir, base) = directory();
     create(&base.join("above/root/model.gguf"), 2 * MIB);

@@ -3,7 +3,7 @@
 //! Counted per step and whoever it was warmed for, since what a load leaves behind still takes room until somebody reads it or the kernel
 //! takes it away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::units::{ByteCount, ByteRange, FileId, STEP};
 
@@ -12,6 +12,10 @@ use crate::units::{ByteCount, ByteRange, FileId, STEP};
 pub struct Budget {
     ceiling: u64,
     in_flight: u64,
+    /// The same by file, of those that have any.
+    on_their_way: BTreeMap<FileId, u64>,
+    /// Files that were deleted with bytes in flight: what arrives of them is gone already.
+    deleted: BTreeSet<FileId>,
     unused: u64,
     /// Bytes warmed and not used, by file and step.
     steps: BTreeMap<(FileId, u64), u64>,
@@ -23,6 +27,8 @@ impl Budget {
         Self {
             ceiling: ceiling.0,
             in_flight: 0,
+            on_their_way: BTreeMap::new(),
+            deleted: BTreeSet::new(),
             unused: 0,
             steps: BTreeMap::new(),
         }
@@ -54,15 +60,27 @@ impl Budget {
         self.held().saturating_add(bytes) <= self.ceiling
     }
 
-    /// `bytes` were handed to a worker.
-    pub fn submitted(&mut self, bytes: u64) {
+    /// `bytes` of `file` were handed to a worker.
+    pub fn submitted(&mut self, file: FileId, bytes: u64) {
         self.in_flight += bytes;
+        *self.on_their_way.entry(file).or_default() += bytes;
     }
 
     /// A step came back with `unused` bytes brought in that nobody has asked for yet.
     pub fn arrived(&mut self, file: FileId, range: ByteRange, unused: u64) {
         self.in_flight = self.in_flight.saturating_sub(range.len());
-        if unused > 0 {
+        let is_deleted = self.deleted.contains(&file);
+        let left = self
+            .on_their_way
+            .get(&file)
+            .map_or(0, |bytes| bytes.saturating_sub(range.len()));
+        if left == 0 {
+            self.on_their_way.remove(&file);
+            self.deleted.remove(&file);
+        } else {
+            self.on_their_way.insert(file, left);
+        }
+        if unused > 0 && !is_deleted {
             let step = self.steps.entry((file, range.start / STEP)).or_default();
             // Warmed twice, it still takes its room once.
             let grown = unused.max(*step) - *step;
@@ -98,9 +116,12 @@ impl Budget {
         gone
     }
 
-    /// The file is deleted: its pages are gone with it.
+    /// The file is deleted: its pages are gone with it, and those on their way will be.
     pub fn forget(&mut self, file: FileId) {
         self.release(file, 0..u64::MAX);
+        if self.on_their_way.contains_key(&file) {
+            self.deleted.insert(file);
+        }
     }
 
     fn release(&mut self, file: FileId, steps: std::ops::Range<u64>) {
@@ -112,5 +133,29 @@ impl Budget {
         for key in inside {
             self.unused -= self.steps.remove(&key).unwrap_or_default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrives_of_a_deleted_file_is_not_held() {
+        let file = FileId { device: 1, inode: 1 };
+        let step = |step| ByteRange::of_step(step, u64::MAX);
+        let mut budget = Budget::new(ByteCount(1 << 30));
+        (0..3).for_each(|_| budget.submitted(file, STEP));
+        budget.arrived(file, step(0), STEP);
+        assert_eq!(budget.held(), 3 * STEP);
+        budget.forget(file);
+        assert_eq!(budget.held(), 2 * STEP);
+        budget.arrived(file, step(1), STEP);
+        budget.arrived(file, step(2), STEP);
+        assert_eq!(budget.held(), 0);
+        // The next file of this number is another one.
+        budget.submitted(file, STEP);
+        budget.arrived(file, step(0), STEP);
+        assert_eq!(budget.held(), STEP);
     }
 }

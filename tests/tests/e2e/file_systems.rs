@@ -1,0 +1,150 @@
+//! Other file systems than ext4: as good where the page cache is theirs, harmless where it is not.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use nix::mount::{MsFlags, mount};
+use rig::{
+    agent::Agent,
+    disk::Format,
+    scratch::ScratchDir,
+    sweep,
+    tree::{gguf, ollama},
+};
+
+use super::{
+    bed::{
+        Bed, MIB, assert_adds_up, base, binary, brought_in, cool, events, happenings, number, receipt, resident,
+        scenario, scenario_on, settled, warmed, within,
+    },
+    counters::at_rest,
+    reader::StepReader,
+};
+
+const SIZE: u64 = 96 * MIB;
+
+fn a_model_is_warmed(bed: &Bed) {
+    let tree = ollama::model(&bed.dir("models"), "llama", "8b", 1, SIZE).unwrap();
+    let weights = tree.files.last().unwrap();
+    let truth = bed.truth(weights);
+    bed.limit(200);
+    let agent = bed.agent();
+    let before = bed.device_bytes();
+    let mut reader = bed.reader(weights);
+    let first = reader.read(16 * MIB, MIB);
+    within(std::time::Duration::from_secs(5), "32 MiB ahead of the reader", || {
+        resident(weights, 16 * MIB, 48 * MIB) >= 31 * MIB
+    });
+    let rest = reader.read_to_end(MIB);
+    assert_eq!(first.checksum.wrapping_add(rest.checksum), truth.checksum);
+    let receipt = receipt(&agent, reader.end());
+    assert_adds_up(&receipt);
+    let device = settled(std::time::Duration::from_millis(300), || bed.device_bytes()) - before;
+    // Metadata and checksums of its own come on top.
+    assert!(
+        brought_in(&receipt).abs_diff(device) <= SIZE / 20,
+        "{device} of the device: {receipt:#}"
+    );
+    assert!(number(&receipt, "warmed_in_time") >= 30 * MIB, "{receipt:#}");
+}
+
+#[test]
+fn a_model_on_xfs_is_warmed() {
+    scenario_on(Format::Xfs, 512, a_model_is_warmed);
+}
+
+#[test]
+fn a_model_on_btrfs_is_warmed() {
+    scenario_on(Format::Btrfs, 512, a_model_is_warmed);
+}
+
+/// Something mounted; unmounted on drop.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(kind: &str, place: &Path, options: Option<&str>) -> Self {
+        fs::create_dir_all(place).unwrap();
+        mount(Some(kind), place, Some(kind), MsFlags::empty(), options).unwrap();
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        sweep::unmount(&self.0);
+    }
+}
+
+#[test]
+fn on_tmpfs_there_is_nothing_to_warm_and_no_harm() {
+    scenario(64, |bed| {
+        let scratch = ScratchDir::new(&base()).unwrap();
+        let memory = Mounted::new("tmpfs", &scratch.path().join("memory"), Some("size=256m"));
+        let path = memory.0.join("m.gguf");
+        gguf::write(&path, 1, SIZE, None).unwrap();
+        let truth = StepReader::of(&path, None).read_to_end(MIB);
+        let agent = bed.start(Agent::new(&binary(), &memory.0));
+        let mut reader = bed.reader(&path);
+        assert_eq!(reader.read_to_end(MIB), truth);
+        reader.end();
+        let status = at_rest(&agent);
+        assert_eq!(number(&status, "held"), 0, "{status:#}");
+        let receipts = events(&agent, "receipt");
+        assert!(receipts.iter().all(|receipt| warmed(receipt) == 0), "{receipts:#?}");
+        assert!(agent.stop().unwrap().status.success());
+    });
+}
+
+/// A model below, nothing above it, and both as one directory.
+fn overlay(bed: &Bed) -> (Mounted, PathBuf, PathBuf) {
+    let (lower, upper, work) = (bed.dir("lower"), bed.dir("upper"), bed.dir("work"));
+    let tree = ollama::model(&lower, "llama", "8b", 1, SIZE).unwrap();
+    let below = tree.files.last().unwrap().clone();
+    cool(&below);
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    let merged = Mounted::new("overlay", &bed.disk.path().join("merged"), Some(&options));
+    let above = merged.0.join(below.strip_prefix(&lower).unwrap());
+    (merged, below, above)
+}
+
+#[test]
+fn a_watched_overlay_is_read_as_ever_and_its_loads_are_not_seen() {
+    scenario(384, |bed| {
+        let (merged, below, above) = overlay(bed);
+        let truth = bed.truth(&below);
+        bed.limit(200);
+        let agent = bed.start(Agent::new(&binary(), &merged.0));
+        let mut reader = bed.reader(&above);
+        assert_eq!(reader.read_to_end(MIB), truth);
+        let pid = reader.end();
+        at_rest(&agent);
+        // The page cache belongs to the file of the layer below, whose identity no system call names.
+        assert_eq!(happenings(&agent, pid), []);
+        assert!(agent.stop().unwrap().status.success());
+        drop(merged);
+    });
+}
+
+#[test]
+fn a_load_through_an_overlay_is_warmed_where_its_layer_is_watched() {
+    scenario(384, |bed| {
+        let (merged, below, above) = overlay(bed);
+        let truth = bed.truth(&below);
+        bed.limit(200);
+        let agent = bed.start(Agent::new(&binary(), &bed.disk.path().join("lower")));
+        let mut reader = bed.reader(&above);
+        assert_eq!(reader.read_to_end(MIB), truth);
+        let receipt = receipt(&agent, reader.end());
+        assert_adds_up(&receipt);
+        assert!(warmed(&receipt) > SIZE / 4, "{receipt:#}");
+        drop(agent);
+        drop(merged);
+    });
+}
