@@ -261,6 +261,7 @@ impl Wiring {
                             end,
                             before: 0,
                             after: 0,
+                            beyond: 0,
                             submitted,
                             completed,
                         };

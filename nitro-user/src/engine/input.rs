@@ -170,6 +170,8 @@ pub struct Outcome {
     pub before: u64,
     /// Bytes up to date afterwards, by `mincore`.
     pub after: u64,
+    /// Bytes that were brought in beyond `range` with it and that no later step has claimed yet.
+    pub beyond: u64,
     /// When its first readahead was called.
     pub submitted: Moment,
     /// When it was seen complete.

@@ -1,6 +1,6 @@
 //! One process consuming one model, from its first access until it stops: how far it is, how sure we are, what was done for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     action::{Action, LoadId},
@@ -98,6 +98,8 @@ pub struct Load {
     pub stage: Stage,
     /// Bytes with the workers.
     pub in_flight: u64,
+    /// By part, bytes brought in beyond the last step.
+    pub(super) beyond: BTreeMap<usize, u64>,
     /// Its process has ended.
     pub(super) process_ended: bool,
     pub(super) evidence: Evidence,
@@ -150,6 +152,7 @@ impl Load {
             model,
             stage: Stage::Suspected,
             in_flight: 0,
+            beyond: BTreeMap::new(),
             process_ended: false,
             evidence: Evidence::Header,
             started: now,
@@ -375,7 +378,7 @@ impl Load {
 
     /// The next step that may be warmed; `None` when the window or the ceiling is full, or all is covered.
     pub fn next_step(&mut self, budget: &Budget) -> Option<Planned> {
-        if !self.wants() || self.ahead() + STEP > self.window.size() || !budget.admits(STEP) {
+        if !self.wants() || self.ahead() + STEP > self.window.size() || !budget.admits(2 * STEP) {
             return None;
         }
         let first = self.walk.part();
@@ -447,6 +450,7 @@ impl Load {
                         self.first_submit.get_or_insert(outcome.submitted);
                     }
                     unused = steps.arrived(step, outcome.gained(), outcome.completed);
+                    self.beyond.insert(outcome.part, outcome.beyond);
                 }
                 StepEnd::WholePartResident => steps.cover_all(),
                 StepEnd::Cancelled => steps.withdraw(step),

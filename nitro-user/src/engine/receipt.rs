@@ -180,6 +180,7 @@ impl Receipt {
             resident += rest - by_reader;
             wasted += (sum.in_time - part_in_time) + (sum.late - part_late);
         }
+        wasted += load.beyond.values().sum::<u64>();
         let ended = load.last_access.unwrap_or(now);
         let device = load.model.parts.first().map_or(0, |part| part.file.device);
         let reader = if load.skipped.contains(&Skip::DirectIo) {

@@ -356,6 +356,7 @@ impl<'a> World<'a> {
             end: StepEnd::Done,
             before,
             after: range.len(),
+            beyond: 0,
             submitted: now,
             completed: done,
         };

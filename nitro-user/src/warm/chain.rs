@@ -116,6 +116,10 @@ impl Warmer for Chain {
         self.plain.wait(file, range)
     }
 
+    fn beyond(&self) -> u64 {
+        self.beyond.len()
+    }
+
     /// What a window brought in beyond the step before is ours, though it is there already.
     fn brought_before(&mut self, range: ByteRange) -> u64 {
         let overlap = self

@@ -138,6 +138,7 @@ impl Stream {
             end: StepEnd::Cancelled,
             before: 0,
             after: 0,
+            beyond: 0,
             submitted: now,
             completed: now,
         };
@@ -168,6 +169,7 @@ impl Stream {
             }
             outcome.submitted = clock::now();
             opened.warmer.submit(&opened.file, command.range)?;
+            outcome.beyond = opened.warmer.beyond();
             Ok(true)
         });
         match started {

@@ -59,12 +59,14 @@ impl Scene {
         }
     }
 
-    /// The agent is alive, and its first receipt of this reader names one of these reasons.
+    /// The agent is alive, and its first receipt of this reader names one of these reasons; none where there are none.
     fn first_receipt_says(self, reasons: &[&str]) {
         assert!(self.agent.ask("status").is_ok());
         let first = receipts(&self.agent, self.reader.end(), 1).remove(0);
         assert_adds_up(&first);
-        assert!(reasons.iter().any(|reason| first["skipped"][0] == *reason), "{first:#}");
+        let skipped = &first["skipped"][0];
+        let is_said = reasons.is_empty() && skipped.is_null() || reasons.iter().any(|reason| skipped == reason);
+        assert!(is_said, "{first:#}");
         assert!(self.agent.stop().unwrap().status.success());
     }
 }
@@ -132,7 +134,8 @@ fn bytes_written_while_they_are_warmed_are_the_bytes_that_are_read() {
         drop(file);
         let read = scene.read_on();
         assert_eq!(read, content(&scene.weights));
-        scene.first_receipt_says(&["changed"]);
+        // In place and of the same size: nobody told the agent, and nothing it does depends on it.
+        scene.first_receipt_says(&[]);
     });
 }
 
