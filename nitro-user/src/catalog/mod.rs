@@ -32,7 +32,7 @@ mod tests;
 mod warning;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
@@ -111,6 +111,9 @@ pub struct Catalog {
     /// Directories that have no inotify watch though they should: looked at again from time to time.
     uncovered: HashSet<DirNumber>,
     descriptions: Descriptions,
+    /// Directories that are known under another path, whose names are ignored here, by what they are. One that was moved here becomes the only one
+    /// once its departure is heard of, which can be a batch later.
+    doubles: HashMap<DirNumber, (u32, u64)>,
     /// Files that may still be written to.
     growing: Growing,
     /// Changes that were noticed in passing and not told yet.
@@ -134,6 +137,7 @@ impl Catalog {
             warnings: Warnings::default(),
             uncovered: HashSet::new(),
             descriptions: Descriptions::default(),
+            doubles: HashMap::new(),
             growing: Growing::default(),
             noticed: Delta::recording(),
         }

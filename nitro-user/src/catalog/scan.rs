@@ -117,6 +117,23 @@ impl Catalog {
     }
 }
 
+impl Catalog {
+    /// Directories that were ignored since they were known under another path, and are not any more.
+    pub(super) fn take_single(&mut self) -> Vec<DirNumber> {
+        let table = &self.table;
+        let mut single = Vec::new();
+        self.doubles.retain(|dir, identity| {
+            let is_other = table.dir(*dir).is_some_and(|known| known.identity != Some(*identity));
+            let known_elsewhere = table.dir_by_identity(*identity).is_some();
+            if is_other && !known_elsewhere {
+                single.push(*dir);
+            }
+            is_other && known_elsewhere
+        });
+        single
+    }
+}
+
 impl Scan<'_> {
     /// Asks for a directory to be listed.
     fn want(&mut self, dir: DirNumber) {
@@ -228,8 +245,10 @@ impl Scan<'_> {
         {
             // The same directory under another path (a bind mount, a root inside a root): its files are known.
             self.ignored.insert(dir, identity);
+            self.catalog.doubles.insert(dir, identity);
             self.unseen.remove(&dir);
             self.catalog.table.empty(dir, self.delta);
+            self.catalog.table.set_unknown(dir, self.delta);
             return;
         }
         if known.0.is_some_and(|before| before != identity) {

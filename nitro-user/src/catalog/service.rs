@@ -299,6 +299,8 @@ impl Service {
             }
             let rest = self.catalog.apply(pending, means, &mut delta);
             self.pending.go_on(rest, now);
+            // Its old place has gone in this batch, and it was listed in an earlier one.
+            self.pending.go_on(self.catalog.take_single(), now);
             if everything {
                 let report = self.catalog.report();
                 return self.tell(delta) && self.outbox.send(CatalogEvent::Scanned(report)) && self.plan_look(now);

@@ -56,7 +56,9 @@ impl Table {
         );
         if watched != watch {
             delta.unwatched_dirs.extend(watched);
-            watched.map(|watched| self.by_watch.remove(&watched));
+            if let Some(watched) = watched {
+                self.leave_watch(watched, dir);
+            }
         }
         watch.map(|watch| self.by_watch.insert(watch, dir));
         if let Some(before) = before
@@ -65,6 +67,30 @@ impl Table {
             self.by_identity.remove(&before);
         }
         self.by_identity.insert(identity, dir);
+    }
+
+    /// Notes that another directory stands here than the one that was known: that one may turn up elsewhere, even where this one came from.
+    pub fn set_unknown(&mut self, dir: DirNumber, delta: &mut Delta) {
+        let Some(known) = self.dirs.get_mut(dir as usize).filter(|dir| dir.live) else {
+            return;
+        };
+        let (identity, watch) = (known.identity.take(), known.watch.take());
+        if let Some(identity) = identity
+            && self.by_identity.get(&identity) == Some(&dir)
+        {
+            self.by_identity.remove(&identity);
+        }
+        delta.unwatched_dirs.extend(watch);
+        if let Some(watch) = watch {
+            self.leave_watch(watch, dir);
+        }
+    }
+
+    fn leave_watch(&mut self, watch: WatchDescriptor, dir: DirNumber) {
+        // A directory that was moved took its watch along.
+        if self.by_watch.get(&watch) == Some(&dir) {
+            self.by_watch.remove(&watch);
+        }
     }
 
     /// Notes that the kernel has taken a watch away.
@@ -275,11 +301,12 @@ impl Table {
         };
         dir.live = false;
         delta.touch_dir(number);
-        if let Some(watch) = dir.watch.take() {
+        let (watch, identity) = (dir.watch.take(), dir.identity.take());
+        if let Some(watch) = watch {
             delta.unwatched_dirs.push(watch);
-            self.by_watch.remove(&watch);
+            self.leave_watch(watch, number);
         }
-        if let Some(identity) = dir.identity.take()
+        if let Some(identity) = identity
             && self.by_identity.get(&identity) == Some(&number)
         {
             self.by_identity.remove(&identity);

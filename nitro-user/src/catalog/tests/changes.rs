@@ -257,7 +257,7 @@ fn a_deletion_does_not_wait_for_a_large_tree_that_is_moved_in() {
     let (_dir, base) = directory();
     let root = base.join("root");
     create(&root.join("model.gguf"), 2 * MIB);
-    for number in 0..10_000 {
+    for number in 0..2000 {
         fs::create_dir_all(base.join(format!("outside/{}/{number}", number % 100))).unwrap();
     }
     create(&base.join("outside/last/one/model.gguf"), 3 * MIB);
@@ -334,6 +334,29 @@ fn lost_events_lead_to_a_full_rescan() {
         catalog.settle(delta, means).watched,
         [(id(&root.join("to/from/later.gguf")), 2 * MIB)]
     );
+}
+
+#[test]
+fn directories_that_change_places_are_both_known_at_their_new_ones() {
+    let (_dir, root) = directory();
+    create(&root.join("a/one.gguf"), 2 * MIB);
+    create(&root.join("b/c/two.gguf"), 2 * MIB);
+    let (one, two) = (id(&root.join("a/one.gguf")), id(&root.join("b/c/two.gguf")));
+    let (mut running, ..) = Running::start(&[&root]);
+    fs::rename(root.join("a"), root.join("b/aside")).unwrap();
+    fs::rename(root.join("b/c"), root.join("a")).unwrap();
+    fs::rename(root.join("b/aside"), root.join("b/c")).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    let place = |running: &mut Running, file| Some(running.describe(file)?.model.parts[0].place.below.clone());
+    while place(&mut running, one) != Some("b/c/one.gguf".into())
+        || place(&mut running, two) != Some("a/two.gguf".into())
+    {
+        assert!(Instant::now() < deadline);
+    }
+    for later in ["a/later.gguf", "b/c/later.gguf"] {
+        create(&root.join(later), 2 * MIB);
+        running.watched(id(&root.join(later)));
+    }
 }
 
 #[test]

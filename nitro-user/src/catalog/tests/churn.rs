@@ -86,7 +86,13 @@ fn after_any_churn_the_events_add_up_to_what_is_there() {
         );
         let deadline = Instant::now() + DEADLINE;
         while !told.keys().eq(now.iter()) {
-            assert!(Instant::now() < deadline, "seed {seed}: told {told:?}, there {now:?}");
+            if Instant::now() >= deadline {
+                let (catalog, _) = scan(&[&root]);
+                let lost = now.iter().filter(|file| !told.contains_key(file));
+                let lost: Vec<_> = lost.map(|file| catalog.place(*file).unwrap().below).collect();
+                let stale = told.keys().filter(|file| !now.contains(file)).count();
+                panic!("seed {seed}: {lost:?} were not told of, and {stale} not to have gone");
+            }
             match running.events.try_recv() {
                 Ok(event) => note(&mut told, event),
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
