@@ -38,7 +38,7 @@ use crate::{
         attach::Attachment,
         ebpf::{EbpfSource, Options},
     },
-    sys::{capability, readiness},
+    sys::{capability, memory, readiness},
     units::{ByteCount, FileId},
 };
 
@@ -204,6 +204,7 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
         dry_run: config.dry_run,
         seconds: began.elapsed().as_secs_f64(),
     };
+    memory::trim();
     audience.started(&started);
     wiring.started(started);
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);

@@ -61,6 +61,13 @@ impl Pending {
         self.since.get_or_insert(now);
     }
 
+    /// Notes directories that are to be listed without waiting for more to happen: the rest of what was begun.
+    pub fn go_on(&mut self, dirs: impl IntoIterator<Item = DirNumber>, now: Instant) {
+        for dir in dirs {
+            self.dir(dir, now.checked_sub(BURST).unwrap_or(now));
+        }
+    }
+
     /// Notes that a directory is to be looked at.
     pub fn dir(&mut self, dir: DirNumber, now: Instant) {
         self.begin(now);
@@ -110,11 +117,11 @@ impl Catalog {
         }
     }
 
-    /// Looks at everything that events hinted at.
-    pub(super) fn apply(&mut self, pending: Pending, means: Means<'_>, delta: &mut Delta) {
+    /// Looks at everything that events hinted at; returns the directories that are still to be listed.
+    pub(super) fn apply(&mut self, pending: Pending, means: Means<'_>, delta: &mut Delta) -> Vec<DirNumber> {
         if pending.everything {
             self.look_through_roots(means, delta);
-            return;
+            return Vec::new();
         }
         let mut dirs = pending.dirs;
         let mut found: Vec<(DirNumber, Names)> = Vec::new();
@@ -141,7 +148,7 @@ impl Catalog {
             dirs.extend(known);
         }
         let dirs: Vec<_> = dirs.into_iter().collect();
-        self.look_at(&found, &dirs, Reach::New, means, delta);
+        self.look_at(&found, &dirs, Reach::New, means, delta)
     }
 
     fn remove_missing(&mut self, dir: DirNumber, names: &HashSet<OsString>, there: &Names, delta: &mut Delta) {

@@ -15,7 +15,7 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{errno::Errno, sys::inotify::Inotify};
@@ -34,6 +34,9 @@ pub(super) const MOST_DEPTH: u32 = 64;
 
 /// Listings on their way to the table. Two for each thread keep it from waiting; each holds at most 2048 names.
 const MOST_ON_THEIR_WAY: usize = 16;
+
+/// Longest that the thread lists directories without hearing of anything else: a large tree that is moved in must not make deletions wait.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// How far a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +67,24 @@ struct Scan<'a> {
     unseen: HashMap<DirNumber, HashSet<NodeNumber>>,
     /// Directories that turned out to be known under another path; their names are ignored.
     ignored: HashMap<DirNumber, (u32, u64)>,
+    /// When the slice is over.
+    until: Option<Instant>,
 }
 
 impl Catalog {
-    /// Lists `dirs` and, depending on `reach`, what is below them.
-    pub(super) fn look_through(&mut self, dirs: &[DirNumber], reach: Reach, means: Means<'_>, delta: &mut Delta) {
-        self.look_at(&[], dirs, reach, means, delta);
+    /// Lists `dirs` and, depending on `reach`, what is below them; see [`Catalog::look_at`].
+    pub(super) fn look_through(
+        &mut self,
+        dirs: &[DirNumber],
+        reach: Reach,
+        means: Means<'_>,
+        delta: &mut Delta,
+    ) -> Vec<DirNumber> {
+        self.look_at(&[], dirs, reach, means, delta)
     }
 
-    /// Puts in what was found at single names, and lists `dirs` and the directories among those names that are new.
+    /// Puts in what was found at single names, and lists `dirs` and the directories among those names that are new. With
+    /// [`Reach::New`] it stops after [`SLICE`], and returns the directories that are still to be listed.
     pub(super) fn look_at(
         &mut self,
         names: &[(DirNumber, Names)],
@@ -80,7 +92,7 @@ impl Catalog {
         reach: Reach,
         means: Means<'_>,
         delta: &mut Delta,
-    ) {
+    ) -> Vec<DirNumber> {
         let mut scan = Scan {
             catalog: self,
             delta,
@@ -88,6 +100,7 @@ impl Catalog {
             jobs: Vec::new(),
             unseen: HashMap::new(),
             ignored: HashMap::new(),
+            until: (reach == Reach::New).then(|| Instant::now() + SLICE),
         };
         for (dir, names) in names {
             names.iter().for_each(|(name, found)| scan.name(*dir, name, found));
@@ -100,6 +113,7 @@ impl Catalog {
             Reach::New => scan.run_here(means),
         }
         scan.look_again_at_moved(means);
+        scan.jobs.into_iter().map(|job| job.dir).collect()
     }
 }
 
@@ -116,7 +130,8 @@ impl Scan<'_> {
 
     fn run_here(&mut self, means: Means<'_>) {
         let devices = self.catalog.devices.clone();
-        while let Some(job) = self.jobs.pop() {
+        while self.until.is_none_or(|until| until > Instant::now()) {
+            let Some(job) = self.jobs.pop() else { return };
             if means.stop.load(Ordering::Relaxed) {
                 return;
             }

@@ -297,7 +297,8 @@ impl Service {
                 self.pending.begin(now);
                 self.pending.roots = true;
             }
-            self.catalog.apply(pending, means, &mut delta);
+            let rest = self.catalog.apply(pending, means, &mut delta);
+            self.pending.go_on(rest, now);
             if everything {
                 let report = self.catalog.report();
                 return self.tell(delta) && self.outbox.send(CatalogEvent::Scanned(report)) && self.plan_look(now);
@@ -307,12 +308,14 @@ impl Service {
             self.catalog.look_at_growing(now, &mut delta);
             let dirs = self.catalog.growing.take_crowded(now);
             let began = Instant::now();
-            self.catalog.look_through(&dirs, Reach::New, means, &mut delta);
+            let rest = self.catalog.look_through(&dirs, Reach::New, means, &mut delta);
+            self.pending.go_on(rest, now);
             self.catalog.growing.rest(began.elapsed());
         }
         if self.next_look.is_some_and(|due| due <= now) {
             let dirs: Vec<_> = self.catalog.uncovered.iter().copied().collect();
-            self.catalog.look_through(&dirs, Reach::New, means, &mut delta);
+            let rest = self.catalog.look_through(&dirs, Reach::New, means, &mut delta);
+            self.pending.go_on(rest, now);
             self.next_look = None;
         }
         self.tell(delta) && self.plan_look(now)

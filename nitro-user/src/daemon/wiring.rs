@@ -251,7 +251,7 @@ impl Wiring {
                         tracing::warn!("a step was not warmed: {error}");
                         let now = clock::now();
                         let (submitted, completed) = (now, now);
-                        let (device, end) = (file.device, StepEnd::Cancelled);
+                        let (device, end) = (file.device, StepEnd::Refused);
                         let none = Outcome {
                             load,
                             part,
@@ -270,7 +270,10 @@ impl Wiring {
                 Action::Cancel { load } => self.workers.cancel(load),
                 Action::Close { load } => self.workers.close(load),
                 Action::Count { load, process, model } => {
-                    let counts = source.take_counts(process, |file| model.parts.iter().any(|part| part.file == file));
+                    let concerns = |file| model.parts.iter().any(|part| part.file == file);
+                    let counts = source.take_counts(process, concerns);
+                    // What our own threads brought in for it, the outcomes told; their cursors would fill the map in time.
+                    source.take_counts(std::process::id(), concerns);
                     self.feed(Input::Counted {
                         load,
                         counts: counts.iter().map(counts_of).collect(),

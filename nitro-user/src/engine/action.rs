@@ -17,7 +17,8 @@ pub struct LoadId(pub u64);
 /// One thing to do.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Ask the catalog; answered by `Input::Described`.
+    /// Ask the catalog, which looks at the file again; answered by `Input::Described`, after `Input::Changed` where it differs from what the catalog
+    /// knew.
     Describe(FileId),
     /// Ask who a process is; answered by `Input::Program`.
     AskProgram {

@@ -43,6 +43,8 @@ pub enum Skip {
     Gone,
     /// Changed on disk.
     Changed,
+    /// Too many loads at once.
+    Busy,
     /// Cannot be opened or read.
     Unreadable,
     /// The file system keeps nothing in the page cache that could be verified.
@@ -65,6 +67,7 @@ impl Skip {
             Self::Resident => "already in the page cache",
             Self::Gone => "deleted or replaced",
             Self::Changed => "changed on disk",
+            Self::Busy => "too many loads at once",
             Self::Unreadable => "cannot be opened or read",
             Self::Unverified => "nothing stays in the page cache of this file system",
             Self::Random => "reads here and there",

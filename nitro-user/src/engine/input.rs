@@ -141,8 +141,12 @@ pub enum StepEnd {
     WholePartResident,
     /// Cancelled before it was submitted.
     Cancelled,
-    /// The file could not be opened, read, or is another one by now.
+    /// There is no thread for it: too many loads at once.
+    Refused,
+    /// The file could not be opened or read.
     Failed,
+    /// Another file has this name now, or the file has another size than the catalog said: it must be asked again.
+    Stale,
     /// Readahead and reads bring nothing into the page cache here.
     Unverified,
 }

@@ -98,6 +98,8 @@ pub struct Load {
     pub stage: Stage,
     /// Bytes with the workers.
     pub in_flight: u64,
+    /// Its process has ended.
+    pub(super) process_ended: bool,
     pub(super) evidence: Evidence,
     pub(super) started: Moment,
     pub(super) last_access: Option<Moment>,
@@ -106,7 +108,6 @@ pub struct Load {
     pub(super) parts: Vec<Option<Steps>>,
     pub(super) skipped: Vec<Skip>,
     pub(super) kinds: receipt::KindCounts,
-    pub(super) resident_parts: usize,
     begun: Moment,
     /// When the process was last looked at for `O_DIRECT`.
     checked: Moment,
@@ -149,6 +150,7 @@ impl Load {
             model,
             stage: Stage::Suspected,
             in_flight: 0,
+            process_ended: false,
             evidence: Evidence::Header,
             started: now,
             last_access: None,
@@ -157,7 +159,6 @@ impl Load {
             parts: (0..parts).map(|_| None).collect(),
             skipped: Vec::new(),
             kinds: receipt::KindCounts::default(),
-            resident_parts: 0,
             begun: now,
             checked: now,
             window: Window::default(),
@@ -179,6 +180,16 @@ impl Load {
     pub fn identify(&mut self, name: &str, user: u32) {
         self.program = Some(name.to_owned());
         self.user = Some(user);
+    }
+
+    /// Index of `file` among its parts; `likely` is looked at first.
+    pub fn position_of(&self, file: FileId, likely: usize) -> Option<usize> {
+        let is_there = self.model.parts.get(likely).is_some_and(|part| part.file == file);
+        if is_there {
+            Some(likely)
+        } else {
+            self.model.parts.iter().position(|part| part.file == file)
+        }
     }
 
     /// Whether `file` is one of its parts.
@@ -437,12 +448,9 @@ impl Load {
                     }
                     unused = steps.arrived(step, outcome.gained(), outcome.completed);
                 }
-                StepEnd::WholePartResident => {
-                    steps.cover_all();
-                    self.resident_parts += 1;
-                }
+                StepEnd::WholePartResident => steps.cover_all(),
                 StepEnd::Cancelled => steps.withdraw(step),
-                StepEnd::Failed | StepEnd::Unverified => {}
+                StepEnd::Failed | StepEnd::Stale | StepEnd::Unverified | StepEnd::Refused => {}
             }
         }
         self.unused += unused;
@@ -453,6 +461,7 @@ impl Load {
         budget.arrived(outcome.file, outcome.range, unused);
         match outcome.end {
             StepEnd::Failed => self.skip(Skip::Unreadable, actions),
+            StepEnd::Refused => self.skip(Skip::Busy, actions),
             StepEnd::Unverified => self.skip(Skip::Unverified, actions),
             StepEnd::WholePartResident if !self.skipped.contains(&Skip::Resident) => self.skipped.push(Skip::Resident),
             _ => {}

@@ -16,7 +16,10 @@ pub mod receipt;
 mod steps;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 pub use action::{Action, LoadId};
 pub use input::{Access, AccessKind, Input, Outcome};
@@ -24,14 +27,18 @@ pub use input::{Access, AccessKind, Input, Outcome};
 use self::{
     evidence::Evidence,
     happening::{Happening, Skip},
+    input::StepEnd,
     library::{Library, Lookup},
-    load::Load,
+    load::{Load, Stage},
     plan::{budget::Budget, device::Device},
 };
 use crate::{
     catalog::model::Description,
     units::{ByteCount, FileId, Moment},
 };
+
+/// Two descriptions of a file that turn out stale within this time are one too many: somebody writes to it.
+const WRITTEN_TO: Duration = Duration::from_secs(10);
 
 /// What the engine is told once.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +61,10 @@ pub struct Engine {
     wanting: BTreeSet<LoadId>,
     devices: BTreeMap<u32, Device>,
     budget: Budget,
+    /// Files that a worker found to be others than the catalog had said, and when.
+    stale: HashMap<FileId, Moment>,
     next_load: u64,
+    now: Moment,
     /// Which load gets the next step, so that loads on one device take turns.
     turn: u64,
 }
@@ -70,14 +80,19 @@ impl Engine {
             wanting: BTreeSet::new(),
             devices: BTreeMap::new(),
             budget: Budget::new(policy.ceiling),
+            stale: HashMap::new(),
             next_load: 1,
+            now: Moment(0),
             turn: 0,
         }
     }
 
-    /// Takes one input; `now` never runs backwards.
+    /// Takes one input. A `now` before that of the input before counts as that.
     pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
+        // Events carry the kernel's time, which is a little older than that of the inputs between them.
+        self.now = self.now.max(now);
+        let now = self.now;
         match input {
             Input::Access(access) => self.access(now, access, &mut actions),
             Input::Described { file, description } => {
@@ -92,7 +107,7 @@ impl Engine {
                 }
             }
             Input::Direct { process, file } => self.direct(process, file, &mut actions),
-            Input::Outcome(outcome) => self.outcome(&outcome, &mut actions),
+            Input::Outcome(outcome) => self.outcome(now, &outcome, &mut actions),
             Input::Removed { file, range } => self.removed(file, range),
             Input::Ended { process } => {
                 let ended: Vec<LoadId> = self
@@ -101,14 +116,20 @@ impl Engine {
                     .filter(|load| load.process == process)
                     .map(|load| load.id)
                     .collect();
+                if ended.is_empty() {
+                    actions.push(Action::Forget { process });
+                }
                 for id in ended {
+                    if let Some(load) = self.loads.get_mut(&id) {
+                        load.process_ended = true;
+                    }
                     self.end(id, &mut actions);
                 }
-                actions.push(Action::Forget { process });
             }
             Input::Counted { load, counts } => self.counted(now, load, &counts, &mut actions),
             Input::Gone { file } => self.gone(file, true, &mut actions),
-            Input::Changed { file } => self.gone(file, false, &mut actions),
+            // What is read on may still be right: a worker that meets another file says so. The next access asks the catalog again.
+            Input::Changed { file } => self.library.forget(file),
             Input::Ceiling(ceiling) => self.budget.set_ceiling(ceiling),
             Input::Tick => self.tick(now, &mut actions),
         }
@@ -164,6 +185,10 @@ impl Engine {
             actions,
         );
         let Some(load) = self.loads.get_mut(&id) else { return };
+        // The load keeps the description it began with.
+        let Some(part) = load.position_of(access.file, part) else {
+            return;
+        };
         let device = self.devices.entry(access.file.device).or_default();
         load.demand(part, &access, &self.budget, device, actions);
         if load.wants() {
@@ -214,15 +239,40 @@ impl Engine {
         }
     }
 
-    fn outcome(&mut self, outcome: &Outcome, actions: &mut Vec<Action>) {
+    fn outcome(&mut self, now: Moment, outcome: &Outcome, actions: &mut Vec<Action>) {
         if let Some(device) = self.devices.get_mut(&outcome.device) {
             device.completed(outcome);
         }
         match self.loads.get_mut(&outcome.load) {
-            Some(load) => load.warmed(outcome, &mut self.budget, actions),
+            Some(load) => {
+                // The first of a load's steps in flight says it for all.
+                let helped = !matches!(load.stage, Stage::Skipped(_) | Stage::Ended);
+                load.warmed(outcome, &mut self.budget, actions);
+                if load.stage == Stage::Ended {
+                    settle(load, actions);
+                }
+                if helped && outcome.end == StepEnd::Stale {
+                    self.renew(now, outcome.load, outcome.file, actions);
+                }
+            }
             // The load ended with this step on its way: nobody used it, and it takes room until somebody does.
             None => self.budget.arrived(outcome.file, outcome.range, outcome.gained()),
         }
+    }
+
+    /// The catalog was behind: what it said of the file is forgotten, and asked for again. A file that has been stale a moment ago is being written
+    /// to: the load is left alone, since its next description would be as short-lived.
+    fn renew(&mut self, now: Moment, id: LoadId, file: FileId, actions: &mut Vec<Action>) {
+        self.stale.retain(|_, at| now.since(*at) < WRITTEN_TO);
+        if self.stale.insert(file, now).is_some() {
+            self.library.forget(file);
+            if let Some(load) = self.loads.get_mut(&id) {
+                load.skip(Skip::Changed, actions);
+            }
+            return;
+        }
+        self.gone(file, false, actions);
+        actions.push(Action::Describe(file));
     }
 
     fn removed(&mut self, file: FileId, range: crate::units::ByteRange) {
@@ -251,16 +301,13 @@ impl Engine {
         }
     }
 
-    /// Closes a load's stream and asks for the counters its receipt needs.
+    /// Closes a load's stream; when its last step has come back, asks for the counters its receipt needs.
     fn end(&mut self, id: LoadId, actions: &mut Vec<Action>) {
         let Some(load) = self.loads.get_mut(&id) else { return };
-        load.end(actions);
-        let (process, model) = (load.process, load.model.clone());
-        actions.push(Action::Count {
-            load: id,
-            process,
-            model,
-        });
+        if load.stage != Stage::Ended {
+            load.end(actions);
+            settle(load, actions);
+        }
     }
 
     fn counted(&mut self, now: Moment, id: LoadId, counts: &[input::FileCounts], actions: &mut Vec<Action>) {
@@ -270,6 +317,9 @@ impl Engine {
         if let Some(receipt) = load.receipt(now, counts) {
             actions.push(Action::Tell(Happening::done(&receipt, self.budget.percent())));
             actions.push(Action::Finish(Box::new(receipt)));
+        }
+        if load.process_ended && !self.loads.values().any(|other| other.process == load.process) {
+            actions.push(Action::Forget { process: load.process });
         }
     }
 
@@ -316,5 +366,17 @@ impl Engine {
                 return;
             }
         }
+    }
+}
+
+/// Asks for the counters of a load that has ended, once nothing of it is on its way any more: what was warmed in vain belongs in its receipt.
+fn settle(load: &Load, actions: &mut Vec<Action>) {
+    if load.in_flight == 0 {
+        let (process, model) = (load.process, load.model.clone());
+        actions.push(Action::Count {
+            load: load.id,
+            process,
+            model,
+        });
     }
 }

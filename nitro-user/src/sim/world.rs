@@ -212,7 +212,7 @@ impl<'a> World<'a> {
         let last = reader.last.replace(place);
         let follows = last.is_some_and(|last| place == last || place == (last.0, last.1 + 1));
         let first_of_part = last.is_none_or(|last| last.0 != place.0);
-        let jump = !follows && !(first_of_part && place.1 == 0);
+        let jump = !(follows || first_of_part && place.1 == 0);
         if jump || first_of_part {
             reader.pieces = 0;
         }

@@ -3,13 +3,23 @@
 use std::fs;
 
 /// Numbers and names, from `linux/capability.h`.
+const DAC_OVERRIDE: u32 = 1;
+const DAC_READ_SEARCH: u32 = 2;
 const SYS_ADMIN: u32 = 21;
-const NEEDED: &[(u32, &str)] = &[(39, "CAP_BPF"), (38, "CAP_PERFMON")];
+/// To attach, the first two; to open others' files, the third; the fourth because `mincore` and `cachestat` tell the truth to a file's owner
+/// alone, and a lie ("all resident") to others; the last to see how others opened a file.
+const NEEDED: &[(u32, &str)] = &[
+    (39, "CAP_BPF"),
+    (38, "CAP_PERFMON"),
+    (DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"),
+    (3, "CAP_FOWNER"),
+    (19, "CAP_SYS_PTRACE"),
+];
 
 /// The capabilities that are missing for eBPF programs that look at the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it takes root to see who reads what ({} missing): run it with sudo, or as a service with AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_DAC_READ_SEARCH",
+    "it takes root to see who reads what ({} missing): run it with sudo, or as a service with AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SYS_PTRACE",
     .0.join(" and ")
 )]
 pub struct Missing(Vec<&'static str>);
@@ -36,11 +46,15 @@ fn missing(status: &str) -> Vec<&'static str> {
         return Vec::new();
     };
     let has = |number: u32| effective >> number & 1 == 1;
-    // Before Linux 5.8, and still, it stands for both.
-    if has(SYS_ADMIN) {
-        return Vec::new();
-    }
-    let without = NEEDED.iter().filter(|(number, _)| !has(*number));
+    let stands_for = |number: u32| match number {
+        // Before Linux 5.8, and still, it stands for both.
+        38 | 39 => has(SYS_ADMIN),
+        DAC_READ_SEARCH => has(DAC_OVERRIDE),
+        _ => false,
+    };
+    let without = NEEDED
+        .iter()
+        .filter(|(number, _)| !has(*number) && !stands_for(*number));
     without.map(|(_, name)| *name).collect()
 }
 
@@ -50,13 +64,11 @@ mod tests {
 
     #[test]
     fn the_capabilities_are_named_one_by_one() {
-        assert_eq!(
-            missing("CapInh:\t0\nCapEff:\t0000000000000000\n"),
-            ["CAP_BPF", "CAP_PERFMON"]
-        );
-        assert_eq!(missing("CapEff:\t0000008000000000\n"), ["CAP_PERFMON"]);
-        assert!(missing("CapEff:\t000000c000000000\n").is_empty());
-        assert!(missing("CapEff:\t0000000000200000\n").is_empty());
+        let none = missing("CapInh:\t0\nCapEff:\t0000000000000000\n");
+        assert_eq!(none.len(), NEEDED.len());
+        assert_eq!(missing("CapEff:\t000000800008000e\n"), ["CAP_PERFMON"]);
+        assert!(missing("CapEff:\t000000c00008000c\n").is_empty());
+        assert!(missing("CapEff:\t000000000028000a\n").is_empty());
         assert!(missing("nothing of the kind\n").is_empty());
     }
 }

@@ -3,6 +3,11 @@
 //! It submits what it is given and waits for the oldest step when nothing new is queued; the engine bounds the bytes in flight. Descriptors are
 //! opened on first use and closed when the stream ends.
 
+#[cfg(test)]
+// In tests a failed unwrap is a failed test; the build without tests still refuses it.
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
+
 use std::{
     collections::{HashMap, VecDeque},
     fs::File,
@@ -52,6 +57,26 @@ struct Opened {
     plain_reads: bool,
     /// Steps in a row of which nothing was found afterwards.
     vain: u32,
+    /// Its size when it was opened.
+    size: u64,
+}
+
+/// Why a step was not warmed.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    /// What the catalog said of the file no longer holds.
+    #[error("another file has this name now, or it has another size")]
+    Stale,
+    /// It cannot be opened or read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Opened {
+    /// Whether it has been truncated since it was opened. One that has grown is as good as before: nothing beyond is asked for.
+    fn is_truncated(&self) -> bool {
+        self.file.metadata().is_ok_and(|now| now.size() < self.size)
+    }
 }
 
 /// A step that was submitted and not waited for.
@@ -121,6 +146,10 @@ impl Stream {
             return None;
         }
         let started = self.open(command.part, part, opened).and_then(|opened| {
+            // Asked every time: a large folio across the new end still counts as present beyond it.
+            if opened.is_truncated() {
+                return Err(Trouble::Stale);
+            }
             let found = present(&opened.file, command.range)?;
             let ours = opened.warmer.brought_before(command.range).min(found);
             outcome.before = found - ours;
@@ -150,8 +179,8 @@ impl Stream {
                 self.send(outcome);
                 None
             }
-            Err(error) => {
-                self.fail(outcome, &error);
+            Err(trouble) => {
+                self.fail(outcome, &trouble);
                 None
             }
         }
@@ -163,7 +192,12 @@ impl Stream {
         let Some(opened) = opened.get_mut(&step.part) else {
             return self.send(outcome);
         };
-        match settle(opened, outcome.range) {
+        let settled = settle(opened, outcome.range);
+        // A step that stays incomplete has many causes, and this one has a remedy.
+        if !matches!(settled, Ok(after) if after >= outcome.range.len()) && opened.is_truncated() {
+            return self.fail(outcome, &Trouble::Stale);
+        }
+        match settled {
             Ok(after) => {
                 outcome.after = after.max(outcome.before);
                 outcome.completed = clock::now();
@@ -176,7 +210,7 @@ impl Stream {
                 };
                 self.send(outcome);
             }
-            Err(error) => self.fail(outcome, &error),
+            Err(error) => self.fail(outcome, &error.into()),
         }
     }
 
@@ -185,7 +219,7 @@ impl Stream {
         index: usize,
         part: &Part,
         opened: &'a mut HashMap<usize, Opened>,
-    ) -> io::Result<&'a mut Opened> {
+    ) -> Result<&'a mut Opened, Trouble> {
         use std::collections::hash_map::Entry;
         match opened.entry(index) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
@@ -194,10 +228,7 @@ impl Stream {
                 let status = file.metadata()?;
                 // Inode numbers are reused and names replaced: what we open must be what was asked for.
                 if status.ino() != part.file.inode || status.size() != part.size {
-                    return Err(io::Error::new(
-                        io::ErrorKind::NotFound,
-                        "another file has this name now",
-                    ));
+                    return Err(Trouble::Stale);
                 }
                 let limits = block::request_limits(part.file.device);
                 let chunk = chunk_of(limits.readahead_call());
@@ -210,14 +241,18 @@ impl Stream {
                     warmer,
                     plain_reads: false,
                     vain: 0,
+                    size: part.size,
                 }))
             }
         }
     }
 
-    fn fail(&self, mut outcome: Outcome, error: &io::Error) {
-        tracing::debug!(file = ?outcome.file, range = ?outcome.range, %error, "a step was not warmed");
-        outcome.end = StepEnd::Failed;
+    fn fail(&self, mut outcome: Outcome, trouble: &Trouble) {
+        tracing::debug!(file = ?outcome.file, range = ?outcome.range, %trouble, "a step was not warmed");
+        outcome.end = match trouble {
+            Trouble::Stale => StepEnd::Stale,
+            Trouble::Io(_) => StepEnd::Failed,
+        };
         outcome.completed = clock::now();
         self.send(outcome);
     }

@@ -253,6 +253,40 @@ fn ten_thousand_files_that_come_at_once_are_all_found() {
 }
 
 #[test]
+fn a_deletion_does_not_wait_for_a_large_tree_that_is_moved_in() {
+    let (_dir, base) = directory();
+    let root = base.join("root");
+    create(&root.join("model.gguf"), 2 * MIB);
+    for number in 0..10_000 {
+        fs::create_dir_all(base.join(format!("outside/{}/{number}", number % 100))).unwrap();
+    }
+    create(&base.join("outside/last/one/model.gguf"), 3 * MIB);
+    let (gone, last) = (
+        id(&root.join("model.gguf")),
+        id(&base.join("outside/last/one/model.gguf")),
+    );
+    let (mut running, ..) = Running::start(&[&root]);
+    fs::rename(base.join("outside"), root.join("inside")).unwrap();
+    // By now its directories are being listed.
+    std::thread::sleep(2 * crate::catalog::changes::BURST);
+    let began = Instant::now();
+    fs::remove_file(root.join("model.gguf")).unwrap();
+    let mut come = false;
+    running.wait_for("the deleted file to go", |event| match event {
+        CatalogEvent::Watched(files) => {
+            come |= files.iter().any(|(file, _)| *file == last);
+            None
+        }
+        CatalogEvent::Unwatched(files) => files.contains(&gone).then_some(()),
+        _ => None,
+    });
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    if !come {
+        running.watched(last);
+    }
+}
+
+#[test]
 fn lost_events_lead_to_a_full_rescan() {
     let (_dir, root) = directory();
     create(&root.join("kept.gguf"), 2 * MIB);

@@ -1,0 +1,160 @@
+//! What the engine does when a worker finds another file than the catalog had described.
+
+use std::{path::Path, sync::Arc};
+
+use nitro_user::{
+    catalog::model::{Description, LayoutKind, Model, Part, Place},
+    engine::{
+        Access, AccessKind, Action, Engine, Input, LoadId, Outcome, Policy,
+        happening::{Skip, What},
+        input::StepEnd,
+    },
+    units::{ByteCount, ByteRange, FileId, Moment, STEP},
+};
+
+const FILE: FileId = FileId { device: 1, inode: 1 };
+const PROCESS: u32 = 7;
+
+/// The engine with a catalog and a kernel that answer at once, and workers that do not.
+struct Bench {
+    engine: Engine,
+    now: Moment,
+    /// What the catalog says when it is asked.
+    size: u64,
+    asked: usize,
+    warming: Vec<(LoadId, ByteRange)>,
+    told: Vec<String>,
+}
+
+impl Bench {
+    fn new(size: u64) -> Self {
+        let policy = Policy {
+            ceiling: ByteCount(1 << 30),
+            dry_run: false,
+        };
+        Self {
+            engine: Engine::new(policy),
+            now: Moment(1_000_000_000),
+            size,
+            asked: 0,
+            warming: Vec::new(),
+            told: Vec::new(),
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for action in self.engine.handle(self.now, input) {
+                match action {
+                    Action::Describe(file) => {
+                        self.asked += 1;
+                        let description = Some(self.description());
+                        inputs.push(Input::Described { file, description });
+                    }
+                    Action::Count { load, .. } => inputs.push(Input::Counted {
+                        load,
+                        counts: Vec::new(),
+                    }),
+                    Action::Warm { load, range, .. } => self.warming.push((load, range)),
+                    Action::Tell(happening) if happening.what == What::Skip => self.told.push(happening.note),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn description(&self) -> Description {
+        let place = Place {
+            root: Arc::from(Path::new("/r")),
+            below: "f".into(),
+        };
+        let part = Part {
+            file: FILE,
+            size: self.size,
+            header: 4096,
+            place,
+        };
+        let model = Model {
+            name: "m".into(),
+            layout: LayoutKind::Single,
+            parts: vec![part],
+        };
+        Description {
+            file: FILE,
+            model: Arc::new(model),
+            position: 0,
+        }
+    }
+
+    /// A slow reader reads these steps.
+    fn read(&mut self, steps: std::ops::Range<u64>) {
+        for step in steps {
+            self.now = Moment(self.now.0 + 20_000_000);
+            let access = Access {
+                at: self.now,
+                process: PROCESS,
+                thread: PROCESS,
+                file: FILE,
+                range: ByteRange::new(step * STEP, 128 << 10),
+                kind: AccessKind::Read,
+                jump: false,
+                in_order: true,
+            };
+            self.feed(Input::Access(access));
+        }
+    }
+
+    /// All steps with the workers end so.
+    fn end_all(&mut self, end: StepEnd) {
+        for (load, range) in std::mem::take(&mut self.warming) {
+            let outcome = Outcome {
+                load,
+                part: 0,
+                file: FILE,
+                device: FILE.device,
+                range,
+                end,
+                before: 0,
+                after: 0,
+                submitted: self.now,
+                completed: self.now,
+            };
+            self.feed(Input::Outcome(outcome));
+        }
+    }
+}
+
+#[test]
+fn a_stale_file_is_described_again_and_helped_with_its_new_size() {
+    let mut bench = Bench::new(100 * STEP);
+    bench.read(0..4);
+    assert!(bench.warming.len() > 1, "several steps are in flight, and all find out");
+    bench.size = 8 * STEP;
+    bench.end_all(StepEnd::Stale);
+    assert_eq!(bench.asked, 2, "once at the start, and once for all the steps");
+    assert_eq!(bench.told, [Skip::Changed.reason()]);
+    bench.read(4..6);
+    assert!(!bench.warming.is_empty());
+    assert!(bench.warming.iter().all(|(_, range)| range.end <= 8 * STEP));
+    assert_eq!(bench.engine.loads().count(), 1);
+}
+
+#[test]
+fn a_file_that_is_stale_again_at_once_is_left_alone_for_this_load_and_not_for_ever() {
+    let mut bench = Bench::new(100 * STEP);
+    bench.read(0..4);
+    bench.end_all(StepEnd::Stale);
+    bench.read(4..8);
+    assert!(!bench.warming.is_empty());
+    bench.end_all(StepEnd::Stale);
+    let asked = bench.asked;
+    bench.read(8..60);
+    assert!(bench.warming.is_empty(), "somebody writes to it");
+    assert!(bench.asked <= asked + 1);
+    bench.feed(Input::Ended { process: PROCESS });
+    bench.now = Moment(bench.now.0 + 60_000_000_000);
+    bench.read(0..4);
+    assert!(!bench.warming.is_empty());
+    assert!(bench.engine.held().0 <= 1 << 30);
+}
