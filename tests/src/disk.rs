@@ -42,6 +42,11 @@ impl Format {
         }
     }
 
+    /// Whether this machine can make it.
+    pub fn is_available(self) -> bool {
+        Command::new(format!("mkfs.{}", self.name())).arg("-V").output().is_ok()
+    }
+
     /// Options of its `mkfs`. Everything is initialised now: a lazy kernel thread would read and write beside the measurement.
     const fn options(self) -> &'static [&'static str] {
         match self {

@@ -1,6 +1,13 @@
 //! The rig's only home of `unsafe`: mappings, residency, and entering a group between fork and exec.
 
-use std::{fs::File, io, io::Write, os::unix::process::CommandExt, process::Command};
+use std::{
+    fs::File,
+    io,
+    io::Write,
+    os::unix::process::CommandExt,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use memmap2::{Mmap, MmapOptions};
 
@@ -47,6 +54,26 @@ pub fn page_map(file: &File) -> io::Result<Vec<bool>> {
         return Err(io::Error::last_os_error());
     }
     Ok(pages.iter().map(|page| page & 1 == 1).collect())
+}
+
+/// Makes a file cold: written back, and its pages out of the page cache. Those of other files stay, unlike with [`crate::disk::TestDisk::drop_caches`].
+///
+/// # Errors
+/// When the file cannot be written back or asked about; `TimedOut` when something holds pages of it for seconds.
+pub fn drop_pages(file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        nix::fcntl::posix_fadvise(file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+        if resident_pages(file)?.0 == 0 {
+            return Ok(());
+        }
+        // Pages under read, or in another processor's list of new ones.
+        if Instant::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Has the command's process enter the groups whose `cgroup.procs` are open here, before it becomes the program: not one

@@ -80,6 +80,7 @@ impl Watcher {
         if !is_root() {
             return None;
         }
+        mount_tracefs_if_there_is_none();
         let (source, attachment) = match open(events) {
             Ok(opened) => opened,
             Err(SourceError::NoMode(reason)) if reason.contains("no such tracepoint") => {
@@ -277,6 +278,22 @@ pub fn unprivileged<T: Send>(what: impl FnOnce() -> T + Send) -> T {
         });
         thread.join().unwrap()
     })
+}
+
+/// Where there is no tracefs, this thread gets one of its own, which goes with it: a fresh machine has none mounted.
+fn mount_tracefs_if_there_is_none() {
+    use nix::{
+        mount::{MsFlags, mount},
+        sched::{CloneFlags, unshare},
+    };
+    const PLACE: &str = "/sys/kernel/tracing";
+    if std::path::Path::new(PLACE).join("events").exists() {
+        return;
+    }
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("tracefs"), PLACE, Some("tracefs"), MsFlags::empty(), none).unwrap();
 }
 
 /// Runs `what` on a thread that sees no tracefs.

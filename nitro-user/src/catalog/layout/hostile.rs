@@ -98,3 +98,22 @@ proptest! {
 fn undamaged_inputs_pass_the_same_trials() {
     cases().into_iter().for_each(|(trial, bytes)| trial(&bytes));
 }
+
+#[test]
+fn every_seed_of_the_fuzz_targets_passes_its_trial() {
+    let seeds = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds"));
+    let trials: [(&str, fn(&[u8])); 5] = [
+        ("gguf_header", trial::gguf_header),
+        ("safetensors", trial::safetensors),
+        ("ollama_manifest", trial::ollama_manifest),
+        ("hub", trial::hub),
+        ("names", trial::names),
+    ];
+    let targets = std::fs::read_dir(seeds).unwrap().count();
+    assert_eq!(targets, trials.len(), "a target without its trial here");
+    for (target, trial) in trials {
+        for seed in std::fs::read_dir(seeds.join(target)).unwrap() {
+            trial(&std::fs::read(seed.unwrap().path()).unwrap());
+        }
+    }
+}
