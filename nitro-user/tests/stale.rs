@@ -117,6 +117,7 @@ impl Bench {
                 end,
                 before: 0,
                 after: 0,
+                beyond: 0,
                 submitted: self.now,
                 completed: self.now,
             };

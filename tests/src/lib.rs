@@ -6,7 +6,7 @@
 //! - [`readers`]: loaders, each in a process of its own;
 //! - [`agent::AgentProcess`]: the agent, started and ready, stopped and timed;
 //! - [`stats`]: what a handful of noisy pairs allows one to say;
-//! - [`bench`]: what `nitro-bench` runs.
+//! - [`mod@bench`]: what `nitro-bench` runs.
 //!
 //! Whatever the rig makes on the machine carries [`scratch::PREFIX`] and its maker's identity, is removed on drop and on
 //! SIGINT and SIGTERM, and, after a kill, by the next run: see [`sweep`].

@@ -102,7 +102,8 @@ fn undamaged_inputs_pass_the_same_trials() {
 #[test]
 fn every_seed_of_the_fuzz_targets_passes_its_trial() {
     let seeds = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds"));
-    let trials: [(&str, fn(&[u8])); 5] = [
+    type Trial = fn(&[u8]);
+    let trials: [(&str, Trial); 5] = [
         ("gguf_header", trial::gguf_header),
         ("safetensors", trial::safetensors),
         ("ollama_manifest", trial::ollama_manifest),
