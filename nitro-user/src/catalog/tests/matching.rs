@@ -20,7 +20,7 @@ fn an_argument_names_a_file_by_its_name_whatever_path_is_before_it() {
     let (catalog, _) = scan(&[&root]);
     let file = Some(id(&blob));
     for text in [
-        format!("/root/.ollama/models/blobs/sha256-{digest}"),
+        format!("/home/user/.ollama/models/blobs/sha256-{digest}"),
         format!("--model=/foreign/blobs/sha256-{digest}"),
         format!("sha256-{digest}"),
         format!("../x/sha256-{digest}"),
@@ -31,7 +31,7 @@ fn an_argument_names_a_file_by_its_name_whatever_path_is_before_it() {
         "",
         "/",
         "blobs",
-        "/root/blobs/",
+        "/home/user/blobs/",
         "--model",
         "--model=",
         "=",
