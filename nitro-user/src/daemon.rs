@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// Events taken from the ring before anything else gets its turn.
-const DRAIN: usize = 4096;
+const DRAIN: usize = 1024;
 
 /// Room for watched files that appear later: at least so many, and as many again as there are now.
 const LEAST_CAPACITY: u64 = 1 << 16;
@@ -121,6 +121,8 @@ pub trait Audience {
 /// What keeps it from starting; a failure of the event source.
 pub fn run(config: Config, audience: impl Audience) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
+        // Sockets and signals are looked at after every turn of a task: by default it is every 61st, seconds under a storm of events.
+        .event_interval(1)
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
