@@ -14,11 +14,9 @@ pub const CURSORS: u32 = 32 << 10;
 /// Accesses in order after which a cursor that jumped is reported as walking.
 pub const IN_ORDER_CALLS: u32 = 8;
 
-/// Largest forward gap, in bytes, that still continues a read: readers skip alignment holes between tensors.
-pub const GAP_BYTES: u64 = 128 << 10;
-
-/// The same for a mapping. A fault-around maps a whole large folio (6.18) and still tells of 64 KiB: the next event comes from the next folio.
-pub const MAP_GAP_BYTES: u64 = 2 << 20;
+/// Largest forward gap, in bytes, that still continues an access, and is counted with it. A fault-around maps a whole large folio (6.18) and tells of
+/// 64 KiB; a read that waits for the last folio of a batch says nothing of the ones before it; readers skip alignment holes between tensors.
+pub const GAP_BYTES: u64 = 2 << 20;
 
 /// The bit of a file in the first filter.
 #[inline(always)]

@@ -5,7 +5,7 @@
 
 use nitro_common::{
     Counter, CursorKey, CursorState, Hook, STEP_BYTES, flags,
-    settings::{GAP_BYTES, IN_ORDER_CALLS, MAP_GAP_BYTES},
+    settings::{GAP_BYTES, IN_ORDER_CALLS},
 };
 
 use crate::{
@@ -98,18 +98,11 @@ fn continues(cursor: &CursorState, what: &What) -> bool {
     }
 }
 
-/// Whether an access is a touch of a mapping.
-#[inline(always)]
-fn is_map(what: &What) -> bool {
-    matches!(what.hook, Hook::MapPages | Hook::Fault)
-}
-
 /// Whether an access goes on where the last one was: not before it, no further behind it than a gap. The fault-around that follows a fault
 /// begins before the page that was asked for.
 #[inline(always)]
 fn in_order(cursor: &CursorState, what: &What) -> bool {
-    let gap = if is_map(what) { MAP_GAP_BYTES } else { GAP_BYTES };
-    let forward = what.start >= cursor.start && what.start <= cursor.next + gap;
+    let forward = what.start >= cursor.start && what.start <= cursor.next + GAP_BYTES;
     forward || matches!(what.hook, Hook::MapPages) && what.start < cursor.start && what.end >= cursor.next
 }
 
@@ -133,8 +126,8 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
         if !continues {
             cursor.calls += 1;
             cursor.bytes += what.end - what.start;
-            // What a mapping steps over in order was mapped with the folio before.
-            if in_order && is_map(&what) && cursor.calls > 1 {
+            // What is stepped over in order was had with the folio before, untold: see GAP_BYTES.
+            if in_order && cursor.calls > 1 {
                 cursor.bytes += what.start.saturating_sub(cursor.next);
             }
             if in_order && cursor.in_order < 255 {
