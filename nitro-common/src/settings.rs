@@ -14,9 +14,11 @@ pub const CURSORS: u32 = 32 << 10;
 /// Accesses in order after which a cursor that jumped is reported as walking.
 pub const IN_ORDER_CALLS: u32 = 8;
 
-/// Largest forward gap, in bytes, that still continues an access, and is counted with it. A fault-around maps a whole large folio (6.18) and tells of
-/// 64 KiB; a read that waits for the last folio of a batch says nothing of the ones before it; readers skip alignment holes between tensors.
-pub const GAP_BYTES: u64 = 2 << 20;
+/// Largest forward gap, in bytes, that still continues a read: readers skip alignment holes between tensors.
+pub const GAP_BYTES: u64 = 128 << 10;
+
+/// The same for a mapping. A fault-around maps a whole large folio (6.18) and still tells of 64 KiB: the next event comes from the next folio.
+pub const MAP_GAP_BYTES: u64 = 2 << 20;
 
 /// The bit of a file in the first filter.
 #[inline(always)]
@@ -74,6 +76,32 @@ pub mod globals {
     } else {
         "orig_ax"
     };
+    /// `u64` offsets of the arguments of a read in `pt_regs`: global, field, offset in the field.
+    pub const REGISTERS: &[(&str, &str, u64)] = if cfg!(target_arch = "aarch64") {
+        &[
+            ("REGISTER_DESCRIPTOR", "regs", 0),
+            ("REGISTER_VECTORS", "regs", 8),
+            ("REGISTER_COUNT", "regs", 16),
+            ("REGISTER_POSITION", "regs", 24),
+        ]
+    } else {
+        &[
+            ("REGISTER_DESCRIPTOR", "di", 0),
+            ("REGISTER_VECTORS", "si", 0),
+            ("REGISTER_COUNT", "dx", 0),
+            ("REGISTER_POSITION", "r10", 0),
+        ]
+    };
+    /// `u32` numbers of the calls that read.
+    pub const CALL_READ: &str = "CALL_READ";
+    /// See [`CALL_READ`].
+    pub const CALL_PREAD64: &str = "CALL_PREAD64";
+    /// See [`CALL_READ`].
+    pub const CALL_READV: &str = "CALL_READV";
+    /// See [`CALL_READ`].
+    pub const CALL_PREADV: &str = "CALL_PREADV";
+    /// See [`CALL_READ`].
+    pub const CALL_PREADV2: &str = "CALL_PREADV2";
     /// `u64`: offset of the byte that holds a large folio's order. Its field moved: `_flags_1` from 6.6, `_folio_order` before.
     pub const FOLIO_ORDER: &str = "FOLIO_ORDER";
     /// `u64` offsets in the record of the classic page-cache tracepoints: global, field of their `format` file in tracefs.

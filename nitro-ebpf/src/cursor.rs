@@ -5,10 +5,11 @@
 
 use nitro_common::{
     Counter, CursorKey, CursorState, Hook, STEP_BYTES, flags,
-    settings::{GAP_BYTES, IN_ORDER_CALLS},
+    settings::{GAP_BYTES, IN_ORDER_CALLS, MAP_GAP_BYTES},
 };
 
 use crate::{
+    call,
     emit::{What, emit},
     guard::{Tally, Who},
     kernel::{Inode, in_system_call},
@@ -98,11 +99,18 @@ fn continues(cursor: &CursorState, what: &What) -> bool {
     }
 }
 
+/// Whether an access is a touch of a mapping.
+#[inline(always)]
+fn is_map(what: &What) -> bool {
+    matches!(what.hook, Hook::MapPages | Hook::Fault)
+}
+
 /// Whether an access goes on where the last one was: not before it, no further behind it than a gap. The fault-around that follows a fault
 /// begins before the page that was asked for.
 #[inline(always)]
 fn in_order(cursor: &CursorState, what: &What) -> bool {
-    let forward = what.start >= cursor.start && what.start <= cursor.next + GAP_BYTES;
+    let gap = if is_map(what) { MAP_GAP_BYTES } else { GAP_BYTES };
+    let forward = what.start >= cursor.start && what.start <= cursor.next + gap;
     forward || matches!(what.hook, Hook::MapPages) && what.start < cursor.start && what.end >= cursor.next
 }
 
@@ -114,6 +122,15 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
         // SAFETY: the element stays valid during the program; this thread alone writes it.
         let cursor = unsafe { &mut *at };
         let continues = continues(cursor, &what);
+        // A read whose first folios went untold begins before what is told.
+        if matches!(what.hook, Hook::GetPages)
+            && !continues
+            && what.start != cursor.next
+            && let Some(start) = call::start_of_read(what.end, inode.size())
+            && start < what.start
+        {
+            what.start = start;
+        }
         // Of these hooks a read's alone comes after its wait. A fault-around maps what is there and waits for nothing.
         if matches!(what.hook, Hook::GetPages) {
             cursor.missed_bytes += overlap((cursor.fresh_start, cursor.fresh_end), (what.start, what.end));
@@ -126,8 +143,8 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
         if !continues {
             cursor.calls += 1;
             cursor.bytes += what.end - what.start;
-            // What is stepped over in order was had with the folio before, untold: see GAP_BYTES.
-            if in_order && cursor.calls > 1 {
+            // What a mapping steps over in order was mapped with the folio before.
+            if in_order && is_map(&what) && cursor.calls > 1 {
                 cursor.bytes += what.start.saturating_sub(cursor.next);
             }
             if in_order && cursor.in_order < 255 {

@@ -6,6 +6,7 @@
 #![no_std]
 #![no_main]
 
+mod call;
 mod cursor;
 mod descriptor;
 mod emit;

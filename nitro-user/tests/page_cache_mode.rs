@@ -80,6 +80,31 @@ fn a_read_of_many_folios_is_one_call() {
 }
 
 #[test]
+fn what_a_read_waits_for_is_counted_and_what_a_reader_skips_is_not() {
+    let Some(mut watcher) = attach() else { return };
+    // Readers that bring folios in for each other: the kernel says nothing of those before one that it waited for, the call's own arguments do.
+    for (steps, bytes) in [
+        ("4 * read 4194304", 16 * MIB),
+        ("pread 0 16777216", 16 * MIB),
+        ("pread 1048576 15728640", 15 * MIB),
+        ("4 * readv 1048576 4", 16 * MIB),
+        ("preadv 0 4194304 4", 16 * MIB),
+        ("seek 1048576\npreadv2 -1 1048576 4", 4 * MIB),
+    ] {
+        let file = TestFile::cold(16 * MIB);
+        watcher.watch(&file);
+        for reader in watcher.run_together(4, &format!("open {}\n{steps}", file.name())) {
+            assert_eq!(watcher.counts(reader, &file).bytes, bytes, "{steps}");
+        }
+    }
+    let file = TestFile::cold(16 * MIB);
+    watcher.watch(&file);
+    let strides: String = (0..64).map(|at| format!("pread {} 65536\n", at * 192 * 1024)).collect();
+    let reader = watcher.run(&format!("open {}\n{strides}", file.name()));
+    assert_eq!(watcher.counts(reader, &file).bytes, 64 * 65536);
+}
+
+#[test]
 fn a_read_ends_with_the_file() {
     let Some(mut watcher) = attach() else { return };
     let file = TestFile::cached(MIB + 5000);

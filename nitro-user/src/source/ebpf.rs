@@ -400,6 +400,19 @@ fn load(types: &KernelTypes<'_>, options: Options) -> Result<Ebpf, SourceError> 
         .iter()
         .find_map(|field| types.offset("folio", field).ok());
     let registers = types.offset("pt_regs", globals::REGISTERS_SYSCALL_FIELD)?;
+    let mut arguments = Vec::new();
+    for &(global, field, offset) in globals::REGISTERS {
+        arguments.push((global, types.offset("pt_regs", field)? + offset));
+    }
+    let calls = [
+        (globals::CALL_READ, libc::SYS_read),
+        (globals::CALL_PREAD64, libc::SYS_pread64),
+        (globals::CALL_READV, libc::SYS_readv),
+        (globals::CALL_PREADV, libc::SYS_preadv),
+        (globals::CALL_PREADV2, libc::SYS_preadv2),
+    ]
+    // System calls have small numbers.
+    .map(|(global, number)| (global, u32::try_from(number).unwrap_or(u32::MAX)));
     let head_mask = 1u64 << (types.enumerator("PG_head")? & 63);
     let own = std::process::id();
     let page_shift = crate::sys::page_size().trailing_zeros();
@@ -410,11 +423,14 @@ fn load(types: &KernelTypes<'_>, options: Options) -> Result<Ebpf, SourceError> 
 
     let mut loader = EbpfLoader::new();
     // Programs that a mode does not use leave their globals out of the object.
-    for (global, offset) in &offsets {
+    for (global, offset) in offsets.iter().chain(&arguments) {
         loader.override_global(global, offset, false);
     }
     for (global, offset) in &records {
         loader.override_global(global, offset, false);
+    }
+    for (global, number) in &calls {
+        loader.override_global(global, number, false);
     }
     loader
         .override_global(globals::FOLIO_ORDER, &order, false)

@@ -32,8 +32,8 @@ pub struct Chain {
     mark: u64,
     /// Where the last window ends; the next begins here.
     end: u64,
-    /// What was brought in beyond the last step.
-    beyond: ByteRange,
+    /// Where it brought something in beyond the last step, and how much of it.
+    beyond: (ByteRange, u64),
 }
 
 impl Chain {
@@ -45,7 +45,7 @@ impl Chain {
             plain,
             mark: 0,
             end: 0,
-            beyond: ByteRange::default(),
+            beyond: (ByteRange::default(), 0),
         })
     }
 
@@ -81,6 +81,9 @@ impl Chain {
 
 impl Warmer for Chain {
     fn submit(&mut self, file: &File, range: ByteRange) -> io::Result<()> {
+        // A window ends where others' pages begin as often as not: only what is there afterwards and was not before is ours.
+        let after = ByteRange::new(range.end, 2 * self.limits.readahead_call());
+        let there = page_cache::present(file, after)?;
         let mut from = range.start;
         for _ in 0..TRIES {
             from = from.max(window_end_below(file, from, range.end)?);
@@ -96,10 +99,9 @@ impl Warmer for Chain {
             }
         }
         if from > range.end {
-            self.beyond = ByteRange {
-                start: range.end,
-                end: from,
-            };
+            let brought = page_cache::present(file, after)?.saturating_sub(there);
+            let start = range.end;
+            self.beyond = (ByteRange { start, end: from }, brought.min(from - start));
         } else if from < range.end {
             self.plain.submit(
                 file,
@@ -117,20 +119,19 @@ impl Warmer for Chain {
     }
 
     fn beyond(&self) -> u64 {
-        self.beyond.len()
+        self.beyond.1
     }
 
     /// What a window brought in beyond the step before is ours, though it is there already.
     fn brought_before(&mut self, range: ByteRange) -> u64 {
-        let overlap = self
-            .beyond
-            .end
-            .min(range.end)
-            .saturating_sub(self.beyond.start.max(range.start));
+        let (place, bytes) = self.beyond;
+        let overlap = place.end.min(range.end).saturating_sub(place.start.max(range.start));
+        let claimed = overlap.min(bytes);
         if overlap > 0 {
-            self.beyond.start = self.beyond.end.min(range.end);
+            let start = place.end.min(range.end);
+            self.beyond = (ByteRange { start, ..place }, bytes - claimed);
         }
-        overlap
+        claimed
     }
 }
 

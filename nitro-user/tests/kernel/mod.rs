@@ -13,7 +13,7 @@ use std::{
     io::Write,
     os::fd::AsFd,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -104,17 +104,28 @@ impl Watcher {
 
     /// Runs a reader to its end and takes what the ring holds then: its last event was put there before it could be waited for.
     pub fn run(&mut self, steps: &str) -> u32 {
-        let mut reader = Command::new(std::env::current_exe().unwrap())
-            .args(["reader_process", "--exact", "--nocapture", "--test-threads=1"])
-            .env(reader::STEPS, steps)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let process = reader.id();
-        let status = reader.wait().unwrap();
-        assert!(status.success(), "the reader failed at {steps:?}");
+        self.run_together(1, steps)[0]
+    }
+
+    /// The same for several readers at once, who all do the same.
+    pub fn run_together(&mut self, count: usize, steps: &str) -> Vec<u32> {
+        let start = |_| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["reader_process", "--exact", "--nocapture", "--test-threads=1"])
+                .env(reader::STEPS, steps)
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
+        };
+        let readers: Vec<_> = (0..count).map(start).collect();
+        let ended = |mut reader: Child| {
+            let status = reader.wait().unwrap();
+            assert!(status.success(), "the reader failed at {steps:?}");
+            reader.id()
+        };
+        let processes = readers.into_iter().map(ended).collect();
         self.take();
-        process
+        processes
     }
 
     /// Takes what the ring holds.
