@@ -52,5 +52,9 @@ pub fn start_of_read(end: u64, size: u64) -> Option<u64> {
     let until = pages(start.wrapping_add(length));
     let whole = pages(size);
     let until = if until < whole { until } else { whole };
-    if until == end { Some(start >> shift << shift) } else { None }
+    if until == end {
+        Some(start >> shift << shift)
+    } else {
+        None
+    }
 }
