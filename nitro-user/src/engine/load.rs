@@ -223,12 +223,15 @@ impl Load {
         self.window.consumed(met.used);
         let needs_help = self.admission.needs_help(access.at, met.fresh * STEP);
 
-        if met.fresh > 0 && !warm {
+        let jumped = self.walk.follow(part, access, met, warm) == Move::ColdJump;
+        // A jump into a step that was accessed in passing is one into the cold as well.
+        let cold = !warm && (met.fresh > 0 || jumped);
+        if cold {
             // What was warmed lies elsewhere: it must not hold up what is ahead of the reader now.
             self.stranded = self.unused;
             self.stranded_in_flight = self.in_flight;
         }
-        if self.walk.follow(part, access, met, warm) == Move::ColdJump {
+        if jumped {
             self.window.jumped(self.walk.typical_run());
             self.lost = self.walk.typical_run() < STEP;
         } else if access.in_order || !access.jump {
@@ -236,7 +239,6 @@ impl Load {
         }
         // Where the reader has caught up, or walks on after a jump, it wants the rest of the very step it is in: without readahead of its own
         // it would fetch it page by page.
-        let cold = met.fresh > 0 && !warm;
         let walks = access.in_order || (cold && !self.lost);
         if walks && let Some(Some(steps)) = self.parts.get_mut(part) {
             steps.want_rest(access.range.start / STEP);

@@ -9,7 +9,7 @@
 //!
 //! How large a window is, the kernel decides (max_sectors_kb, mostly): it may pass the end of what was asked for, by less than one window.
 
-use std::{fs::File, io};
+use std::{collections::VecDeque, fs::File, io};
 
 use super::{Warmer, readahead::Readahead};
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
 
 /// Windows larger than this would hold huge pages, and a fault that maps a whole one raises no event: the reader would get out of sight.
 const MOST_READ_AHEAD: u64 = 1 << 20;
+
+/// Places beyond a step that are kept in mind. What is forgotten counts as there before.
+const MOST_BEYOND: usize = 256;
 
 /// Tries for one step; each adds a window, and windows are 128 KiB at least.
 const TRIES: usize = 32;
@@ -32,8 +35,8 @@ pub struct Chain {
     mark: u64,
     /// Where the last window ends; the next begins here.
     end: u64,
-    /// Where it brought something in beyond the last step, and how much of it.
-    beyond: (ByteRange, u64),
+    /// Where it brought something in beyond a step that no later step has claimed, and how much; a reader who jumps leaves several such places.
+    beyond: VecDeque<(ByteRange, u64)>,
 }
 
 impl Chain {
@@ -45,7 +48,7 @@ impl Chain {
             plain,
             mark: 0,
             end: 0,
-            beyond: (ByteRange::default(), 0),
+            beyond: VecDeque::new(),
         })
     }
 
@@ -100,8 +103,14 @@ impl Warmer for Chain {
         }
         if from > range.end {
             let brought = page_cache::present(file, after)?.saturating_sub(there);
-            let start = range.end;
-            self.beyond = (ByteRange { start, end: from }, brought.min(from - start));
+            let place = ByteRange {
+                start: range.end,
+                end: from,
+            };
+            if self.beyond.len() == MOST_BEYOND {
+                self.beyond.pop_front();
+            }
+            self.beyond.push_back((place, brought.min(place.len())));
         } else if from < range.end {
             self.plain.submit(
                 file,
@@ -119,18 +128,22 @@ impl Warmer for Chain {
     }
 
     fn beyond(&self) -> u64 {
-        self.beyond.1
+        self.beyond.iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// What a window brought in beyond the step before is ours, though it is there already.
     fn brought_before(&mut self, range: ByteRange) -> u64 {
-        let (place, bytes) = self.beyond;
-        let overlap = place.end.min(range.end).saturating_sub(place.start.max(range.start));
-        let claimed = overlap.min(bytes);
-        if overlap > 0 {
-            let start = place.end.min(range.end);
-            self.beyond = (ByteRange { start, ..place }, bytes - claimed);
+        let mut claimed = 0;
+        for (place, bytes) in &mut self.beyond {
+            let overlap = place.end.min(range.end).saturating_sub(place.start.max(range.start));
+            let ours = overlap.min(*bytes);
+            *bytes -= ours;
+            claimed += ours;
+            if overlap > 0 {
+                place.start = place.end.min(range.end);
+            }
         }
+        self.beyond.retain(|(place, _)| !place.is_empty());
         claimed
     }
 }

@@ -23,8 +23,12 @@ const FIRST_IN_FLIGHT: u64 = 4 * STEP;
 /// Shortest busy time that makes a sample of the rate.
 const SAMPLE: Duration = Duration::from_millis(50);
 
-/// Weight of a new sample.
-const NEW: f64 = 0.3;
+/// Weight of a sample above the rate …
+const RISE: f64 = 0.3;
+
+/// … and of one below it. A device that had too little to do gives a low sample, and a low rate would give it less still: what it has once shown it
+/// is believed to do for a while, as BBR's bottleneck bandwidth is (Cardwell et al., ACM Queue 14(5), 2016).
+const FALL: f64 = 0.03;
 
 /// One block device, or whatever carries a file system.
 #[derive(Debug, Default)]
@@ -71,10 +75,10 @@ impl Device {
         // Steps that were resident take no time of the device and say nothing about it.
         if busy >= SAMPLE && self.busy_bytes >= 2 * STEP {
             let sample = Rate::over(self.busy_bytes, busy);
-            self.rate = Some(
-                self.rate
-                    .map_or(sample, |rate| Rate(rate.0 * (1.0 - NEW) + sample.0 * NEW)),
-            );
+            self.rate = Some(self.rate.map_or(sample, |rate| {
+                let weight = if sample.0 > rate.0 { RISE } else { FALL };
+                Rate(rate.0 + (sample.0 - rate.0) * weight)
+            }));
             self.busy_since = outcome.completed;
             self.busy_bytes = 0;
         }

@@ -16,6 +16,7 @@ use crate::{
     limit::{IoLimit, Limit},
     readers::{Kind, Reader, Report},
     stats::{self, Interval, Summary},
+    sys,
     tree::{self, ModelTree, gguf, hugging_face},
 };
 
@@ -246,6 +247,7 @@ impl<'a> Bench<'a> {
         let mut resident_before = 1.0;
         if cold {
             self.disk.drop_caches()?;
+            sys::reclaim_from_host(Self::model_bytes(reader.paths())? * 5 / 4)?;
             resident_before = tree::resident(reader.paths())?;
         }
         let before = self.group.requests(self.disk.number())?;
@@ -255,6 +257,12 @@ impl<'a> Bench<'a> {
             requests: self.group.requests(self.disk.number())?.saturating_sub(before),
             resident_before,
         })
+    }
+
+    /// Bytes of the files.
+    fn model_bytes(paths: &[PathBuf]) -> Result<u64> {
+        let sizes = paths.iter().map(|path| Ok(path.metadata()?.len()));
+        sizes.sum::<Result<u64>>().context("look at the model's files")
     }
 
     /// Every load that came to its end read the same bytes.
