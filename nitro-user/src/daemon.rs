@@ -191,7 +191,7 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
 
     let (tell, mut outcomes) = mpsc::channel(1024);
     let (answer, mut answers) = mpsc::channel(1024);
-    let mut wiring = Wiring::new(&config, catalog, tell, answer)?;
+    let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer)?;
     wiring.watch(&mut source, found)?;
 
     let started = Started {

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nobody may read it: the exit code says it too.
             let _ = writeln!(std::io::stderr(), "nitro-agent: {}", cli::explain(&error));
-            ExitCode::FAILURE
+            cli::exit_code(&error)
         }
     }
 }

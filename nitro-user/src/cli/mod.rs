@@ -9,7 +9,11 @@ mod status;
 mod text;
 mod watch;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
+
+use crate::config::ConfigError;
 
 /// Makes large read-mostly files load at the speed of the device the first time.
 #[derive(Debug, Parser)]
@@ -47,6 +51,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Loads(options)) => loads::run(&options),
         None => watch::run(cli.watch),
     }
+}
+
+/// What the process ends with: a command line that asks for what cannot be is none.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
 }
 
 /// An error and its causes in one line; a cause whose words are in it already is left out.

@@ -28,7 +28,7 @@ pub struct Options {
     memory: Size,
     /// How accesses are seen: auto, page-cache (Linux 6.12), syscalls.
     #[arg(long, value_name = "MODE", default_value = "auto")]
-    events: String,
+    events: EventChoice,
     /// Predict and print, warm nothing.
     #[arg(long)]
     dry_run: bool,
@@ -61,14 +61,13 @@ pub struct Options {
 /// What keeps it from starting, or ends it.
 pub fn run(options: Options) -> anyhow::Result<()> {
     let _log = start_log(options.verbose, options.quiet);
-    let events: EventChoice = options.events.parse().map_err(anyhow::Error::msg)?;
     if options.watch.is_empty() {
         return Err(ConfigError::NoRoots.into());
     }
     let config = Config {
         roots: options.watch.iter().map(|path| resolve_home(path)).collect(),
         ceiling: ceiling(options.memory)?,
-        events,
+        events: options.events,
         dry_run: options.dry_run,
         wait: options.wait,
         json: options.json,

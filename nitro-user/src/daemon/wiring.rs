@@ -20,16 +20,20 @@ use crate::{
     },
     observe::history::{History, Kept},
     source::{
+        attach::EventMode,
         ebpf::{EbpfSource, SourceError, ThreadCounts},
         process::{Answer, ProcessReader, Question},
     },
-    sys::clock,
+    sys::{clock, threads},
     units::{ByteRange, FileId, Moment},
     warm::workers::Workers,
 };
 
 /// Everything that the daemon's task owns, but the channels' receiving ends.
 pub struct Wiring {
+    mode: EventMode,
+    /// Events dropped when the kernel's cursors were last looked through.
+    dropped: u64,
     engine: Engine,
     workers: Workers,
     processes: LetGo<ProcessReader>,
@@ -50,11 +54,14 @@ impl Wiring {
     /// No thread to be had.
     pub fn new(
         config: &Config,
+        mode: EventMode,
         catalog: LetGo<CatalogService>,
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
     ) -> std::io::Result<Self> {
         Ok(Self {
+            mode,
+            dropped: 0,
             engine: Engine::new(Policy {
                 ceiling: config.ceiling,
                 dry_run: config.dry_run,
@@ -87,8 +94,10 @@ impl Wiring {
             engine,
             actions,
             processes,
+            mode,
             ..
         } = self;
+        let mode = *mode;
         source.drain(most, |event| match Hook::from_number(event.hook) {
             Some(Hook::Exec) => processes.ask(Question::Arguments(event.process)),
             Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
@@ -100,7 +109,7 @@ impl Wiring {
                 actions.extend(engine.handle(Moment(event.time_ns), Input::Removed { file, range }));
             }
             Some(hook) => {
-                if let Some(access) = access_of(hook, &event) {
+                if let Some(access) = access_of(mode, hook, &event) {
                     tracing::trace!(?access);
                     let (at, process, file) = (access.at, access.process, access.file);
                     actions.extend(engine.handle(at, Input::Access(access)));
@@ -279,6 +288,7 @@ impl Wiring {
                         load,
                         counts: counts.iter().map(counts_of).collect(),
                     });
+                    self.sweep(source);
                 }
                 Action::Forget { process } => {
                     source.take_counts(process, |_| true);
@@ -295,6 +305,15 @@ impl Wiring {
             }
         }
         self.telling.release(clock::now(), audience);
+    }
+
+    /// A process whose end was dropped with other events leaves its cursors behind, and the map of cursors cannot grow.
+    fn sweep(&mut self, source: &mut EbpfSource) {
+        let dropped = source.counters().map_or(0, |(counters, _)| counters.dropped);
+        if dropped > self.dropped {
+            self.dropped = dropped;
+            source.sweep(threads::lives);
+        }
     }
 
     /// No new steps; what blocks is left to the end of the process.
@@ -316,7 +335,7 @@ fn range_of(event: &AccessEvent) -> ByteRange {
 }
 
 /// The access that an event stands for; `None` for one that is none.
-fn access_of(hook: Hook, event: &AccessEvent) -> Option<Access> {
+fn access_of(mode: EventMode, hook: Hook, event: &AccessEvent) -> Option<Access> {
     let kind = match hook {
         // The page cache has no part in it: as good as opened.
         _ if event.flags & flags::DIRECT != 0 => AccessKind::Open,
@@ -325,6 +344,8 @@ fn access_of(hook: Hook, event: &AccessEvent) -> Option<Access> {
         Hook::MapPages | Hook::Fault => AccessKind::MapTouch,
         Hook::Map => AccessKind::Map,
         Hook::Open => AccessKind::Open,
+        // The page-cache mode sees the touches themselves.
+        Hook::Add if mode == EventMode::Syscalls && event.process != std::process::id() => AccessKind::Brought,
         Hook::Add | Hook::Delete | Hook::Exec | Hook::Exit => return None,
     };
     Some(Access {

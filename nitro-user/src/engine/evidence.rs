@@ -25,7 +25,7 @@ const BUFFER: u64 = 1 << 20;
 /// Beyond a known header a single access is progress: nobody lists models that way. Where the header is not known, the reader must come
 /// in order as far as the second step, or walk somewhere: a format's probe reads the first bytes and perhaps the last.
 pub fn of_access(access: &Access, header: u64) -> Evidence {
-    if matches!(access.kind, AccessKind::Open | AccessKind::Map) {
+    if matches!(access.kind, AccessKind::Open | AccessKind::Map | AccessKind::Brought) {
         return Evidence::Header;
     }
     let beyond = if header > 0 {

@@ -94,6 +94,8 @@ pub enum AccessKind {
     Map,
     /// The file was opened (syscalls mode).
     Open,
+    /// The thread brought pages in (syscalls mode): of a reader of a mapping, who makes no system calls, the only sign.
+    Brought,
 }
 
 /// One access event: the first of a step, or a jump.

@@ -1,5 +1,6 @@
 //! One process consuming one model, from its first access until it stops: how far it is, how sure we are, what was done for it.
 
+mod silent;
 mod steps_ahead;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -100,6 +101,8 @@ pub struct Load {
     pub(super) parts: Vec<Option<Steps>>,
     pub(super) skipped: Vec<Skip>,
     pub(super) kinds: receipt::KindCounts,
+    /// It made a mapping and the event mode said so: it may read without a sign.
+    mapped: bool,
     begun: Moment,
     /// When the process was last looked at for `O_DIRECT`.
     checked: Moment,
@@ -152,6 +155,7 @@ impl Load {
             parts: (0..parts).map(|_| None).collect(),
             skipped: Vec::new(),
             kinds: receipt::KindCounts::default(),
+            mapped: false,
             begun: now,
             checked: now,
             window: Window::default(),
@@ -208,7 +212,8 @@ impl Load {
         self.last_access = Some(access.at.max(self.last_access.unwrap_or_default()));
         self.frozen = false;
         self.kinds.count(access);
-        if matches!(access.kind, AccessKind::Open | AccessKind::Map) {
+        self.mapped |= access.kind == AccessKind::Map;
+        if matches!(access.kind, AccessKind::Open | AccessKind::Map | AccessKind::Brought) {
             return;
         }
         let Some(known) = self.model.parts.get(part) else {

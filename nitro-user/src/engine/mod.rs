@@ -173,7 +173,11 @@ impl Engine {
             Lookup::Ask => return actions.push(Action::Describe(access.file)),
             Lookup::Wait | Lookup::Stranger => return,
         };
-        self.budget.used(access.file, access.range);
+        // Pages that a reader of whom nothing else is known brings in are somebody's buffered reads.
+        let key = load::key(&model, access.file);
+        if access.kind == AccessKind::Brought && !self.by_reader.contains_key(&(access.process, key)) {
+            return;
+        }
         let id = self.load_of(
             now,
             access.process,
@@ -190,7 +194,10 @@ impl Engine {
             return;
         };
         let device = self.devices.entry(access.file.device).or_default();
-        load.demand(part, &access, &self.budget, device, actions);
+        for access in load.signs(part, &access) {
+            self.budget.used(access.file, access.range);
+            load.demand(part, &access, &self.budget, device, actions);
+        }
         if load.wants() {
             self.wanting.insert(id);
         }

@@ -66,8 +66,13 @@ impl KindCounts {
             AccessKind::Read => self.reads += 1,
             AccessKind::MapTouch => self.touches += 1,
             AccessKind::MapPopulate => self.populates += 1,
-            AccessKind::Map | AccessKind::Open => {}
+            AccessKind::Map | AccessKind::Open | AccessKind::Brought => {}
         }
+    }
+
+    /// Whether a mapping was touched.
+    pub fn any_touch(&self) -> bool {
+        self.touches > 0
     }
 
     /// The kind most events speak for. `added` and `missed` tell the random hint: without readahead, all that was added was missed.

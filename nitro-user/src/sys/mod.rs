@@ -13,6 +13,7 @@ pub mod page_cache;
 pub mod readiness;
 pub mod stat;
 pub mod terminal;
+pub mod threads;
 
 /// Bytes of a page, from the running kernel.
 pub fn page_size() -> u64 {

@@ -176,6 +176,21 @@ fn a_bare_number_for_memory_is_refused_with_a_suggestion() {
 }
 
 #[test]
+fn a_command_line_that_asks_for_what_cannot_be_is_told_so_with_code_2() {
+    let state = ScratchDir::new(&base()).unwrap();
+    for (arguments, word) in [
+        (vec![], "--watch ~/.ollama/models"),
+        (vec!["--watch", "/tmp", "--events", "telepathy"], "page-cache"),
+        (vec!["--watch", "/tmp", "--memory", "0%"], "--memory"),
+        (vec!["--wtach", "/tmp"], "--watch"),
+    ] {
+        let (code, words) = refusal(command(state.path()).args(&arguments));
+        assert_eq!(code, Some(2), "{arguments:?}: {words}");
+        assert!(words.contains(word), "{arguments:?}: {words}");
+    }
+}
+
+#[test]
 fn a_loads_story_is_the_same_for_people_and_for_programs() {
     scenario(384, |bed| {
         let tree = model(bed);

@@ -27,6 +27,7 @@ mod listing;
 mod names;
 mod receipts;
 mod removal;
+mod silent;
 mod storm;
 
 /// Not a test: what the tests start as another process.
