@@ -20,6 +20,13 @@ pub const GAP_BYTES: u64 = 128 << 10;
 /// The same for a mapping. A fault-around maps a whole large folio (6.18) and still tells of 64 KiB: the next event comes from the next folio.
 pub const MAP_GAP_BYTES: u64 = 2 << 20;
 
+/// A reader that takes its steps faster than this, in nanoseconds, wakes user space no more often: that costs it up to 10 µs in a virtual machine, and
+/// one that goes on this fast waits for nothing.
+pub const WAKE_PAUSE: u64 = 1_000_000;
+
+/// Steps in a row that are taken so fast before the reader is believed to: a short load on a device with a burst to spare is one as well.
+pub const HURRIED_STEPS: u32 = 16;
+
 /// The bit of a file in the first filter.
 #[inline(always)]
 pub const fn filter_bit(device: u32, inode: u64) -> u32 {

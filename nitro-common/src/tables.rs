@@ -80,10 +80,18 @@ pub struct CursorState {
     pub before_wait: u32,
     /// 1 when an access through `O_DIRECT` was reported.
     pub direct: u32,
+    /// When an event of this cursor last woke user space, on the monotonic clock in nanoseconds.
+    pub woken: u64,
+    /// When it last emitted an access event, on the same clock.
+    pub emitted: u64,
+    /// Access events in a row that came sooner than `WAKE_PAUSE` after the one before, up to 255.
+    pub hurried: u32,
+    /// Always 0.
+    pub zero: u32,
 }
 
 const _: () = assert!(size_of::<FileKey>() == 16 && size_of::<CursorKey>() == 16);
-const _: () = assert!(size_of::<CursorState>() == 128 && size_of::<WatchedFile>() == 8);
+const _: () = assert!(size_of::<CursorState>() == 152 && size_of::<WatchedFile>() == 8);
 
 impl CursorState {
     /// A cursor that has seen nothing.
@@ -106,5 +114,9 @@ impl CursorState {
         in_order: 0,
         before_wait: 0,
         direct: 0,
+        woken: 0,
+        emitted: 0,
+        hurried: 0,
+        zero: 0,
     };
 }

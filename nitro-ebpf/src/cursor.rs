@@ -5,13 +5,13 @@
 
 use nitro_common::{
     Counter, CursorKey, CursorState, Hook, STEP_BYTES, flags,
-    settings::{GAP_BYTES, IN_ORDER_CALLS, MAP_GAP_BYTES},
+    settings::{GAP_BYTES, HURRIED_STEPS, IN_ORDER_CALLS, MAP_GAP_BYTES, WAKE_PAUSE},
 };
 
 use crate::{
     call,
-    emit::{What, emit},
-    guard::{Tally, Who},
+    emit::{What, emit, emit_at, now},
+    guard::{Tally, Who, is_watched},
     kernel::{Inode, in_system_call},
     maps::{CURSORS, READERS},
 };
@@ -27,9 +27,19 @@ pub fn note_reader(who: Who) {
     }
 }
 
-/// The cursor of this thread in this file, made on first use; `None` when there is no room.
+/// What is found when a thread's cursor is looked for.
+enum Place {
+    /// The cursor.
+    Cursor(*mut CursorState),
+    /// There is no room for one.
+    Full,
+    /// The file only shares its filter bit with a watched one.
+    Foreign,
+}
+
+/// The cursor of this thread in this file, made on first use.
 #[inline(always)]
-fn cursor(tally: Tally, who: Who, inode: &Inode) -> Option<*mut CursorState> {
+fn cursor(tally: Tally, who: Who, inode: &Inode) -> Place {
     let key = CursorKey {
         inode: inode.number,
         device: inode.device,
@@ -38,21 +48,34 @@ fn cursor(tally: Tally, who: Who, inode: &Inode) -> Option<*mut CursorState> {
     if let Some(found) = CURSORS.get_ptr_mut(key) {
         // SAFETY: the element stays valid during the program. A thread id is reused; the counts of its last owner are not the new one's.
         if unsafe { (*found).process } == who.process {
-            return Some(found);
+            return Place::Cursor(found);
         }
     }
+    if !is_watched(inode) {
+        return Place::Foreign;
+    }
+    insert(&key, who.process);
+    note_reader(who);
+    match CURSORS.get_ptr_mut(key) {
+        Some(made) => Place::Cursor(made),
+        None => {
+            if tally.cursor_full() {
+                say_full();
+            }
+            Place::Full
+        }
+    }
+}
+
+/// A function of its own: the compiler would fill the new cursor in before it knows that it needs one.
+#[inline(never)]
+fn insert(key: &CursorKey, process: u32) {
     let fresh = CursorState {
         step: NO_STEP,
-        process: who.process,
+        process,
         ..CursorState::EMPTY
     };
     let _ = CURSORS.insert(key, fresh, 0);
-    note_reader(who);
-    let made = CURSORS.get_ptr_mut(key);
-    if made.is_none() && tally.cursor_full() {
-        say_full();
-    }
-    made
 }
 
 /// A function of its own: a log line is long, and each program would get a copy.
@@ -67,13 +90,17 @@ fn say_full() {
 /// A read through `O_DIRECT`: no demand on the page cache, told once for each thread and file.
 #[inline(always)]
 pub fn direct(tally: Tally, who: Who, inode: &Inode, what: What) {
-    if let Some(at) = cursor(tally, who, inode) {
-        // SAFETY: as in `access`.
-        let cursor = unsafe { &mut *at };
-        if cursor.direct != 0 {
-            return tally.count(Counter::Coalesced);
+    match cursor(tally, who, inode) {
+        Place::Cursor(at) => {
+            // SAFETY: as in `access`.
+            let cursor = unsafe { &mut *at };
+            if cursor.direct != 0 {
+                return tally.count(Counter::Coalesced);
+            }
+            cursor.direct = 1;
         }
-        cursor.direct = 1;
+        Place::Full => {}
+        Place::Foreign => return tally.count(Counter::Filtered),
     }
     emit(tally, who, Some(inode), what);
 }
@@ -118,7 +145,12 @@ fn in_order(cursor: &CursorState, what: &What) -> bool {
 #[inline(always)]
 pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
     let mut report = true;
-    if let Some(at) = cursor(tally, who, inode) {
+    let (mut time, mut wake) = (0, true);
+    let place = cursor(tally, who, inode);
+    if matches!(place, Place::Foreign) {
+        return tally.count(Counter::Filtered);
+    }
+    if let Place::Cursor(at) = place {
         // SAFETY: the element stays valid during the program; this thread alone writes it.
         let cursor = unsafe { &mut *at };
         let continues = continues(cursor, &what);
@@ -131,12 +163,14 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
         {
             what.start = start;
         }
-        // Of these hooks a read's alone comes after its wait. A fault-around maps what is there and waits for nothing.
-        if matches!(what.hook, Hook::GetPages) {
-            cursor.missed_bytes += overlap((cursor.fresh_start, cursor.fresh_end), (what.start, what.end));
+        if cursor.fresh_end != 0 {
+            // Of these hooks a read's alone comes after its wait. A fault-around maps what is there and waits for nothing.
+            if matches!(what.hook, Hook::GetPages) {
+                cursor.missed_bytes += overlap((cursor.fresh_start, cursor.fresh_end), (what.start, what.end));
+            }
+            cursor.fresh_start = 0;
+            cursor.fresh_end = 0;
         }
-        cursor.fresh_start = 0;
-        cursor.fresh_end = 0;
         cursor.before_wait = matches!(what.hook, Hook::Fault | Hook::Read) as u32;
 
         let in_order = continues || in_order(cursor, &what);
@@ -168,13 +202,29 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
         }
         if report {
             cursor.step = step;
+            time = now();
+            // Steps of a reader that nothing holds up wait for each other. A fault is about to wait for the device.
+            let in_passing = matches!(what.hook, Hook::GetPages | Hook::MapPages)
+                && what.flags & (flags::JUMP | flags::IN_ORDER) == 0;
+            if time - cursor.emitted >= WAKE_PAUSE {
+                cursor.hurried = 0;
+            } else if cursor.hurried < 255 {
+                cursor.hurried += 1;
+            }
+            cursor.emitted = time;
+            wake = !in_passing || cursor.hurried < HURRIED_STEPS || time - cursor.woken >= WAKE_PAUSE;
+            if wake {
+                cursor.woken = time;
+            }
         }
+    } else {
+        time = now();
     }
     if report {
         if matches!(what.hook, Hook::MapPages | Hook::Fault) && in_system_call() {
             what.flags |= flags::IN_SYSCALL;
         }
-        emit(tally, who, Some(inode), what);
+        emit_at(time, wake, tally, who, Some(inode), what);
     } else {
         tally.count(Counter::Coalesced);
     }
@@ -185,7 +235,11 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
 pub fn change(tally: Tally, who: Who, inode: &Inode, what: What) {
     let (start, end) = (what.start, what.end);
     let mut report = Some((start, end));
-    if let Some(at) = cursor(tally, who, inode) {
+    let place = cursor(tally, who, inode);
+    if matches!(place, Place::Foreign) {
+        return tally.count(Counter::Filtered);
+    }
+    if let Place::Cursor(at) = place {
         // SAFETY: as in `access`.
         let cursor = unsafe { &mut *at };
         let run = if matches!(what.hook, Hook::Add) {

@@ -77,17 +77,21 @@ impl Who {
     }
 }
 
-/// Whether anybody asked about this file: one bit, then the map.
+/// Whether anybody asked about this file or another of its bit. Where a cursor of the file is looked up next, that settles it: whoever has one reads
+/// a watched file.
 #[inline(always)]
-pub fn watched(inode: &Inode) -> bool {
+pub fn may_be_watched(inode: &Inode) -> bool {
     let bit = filter_bit(inode.device, inode.number);
     let Some(word) = FILTER.get_ptr(bit / 64) else {
         return false;
     };
     // SAFETY: an element of the array; a torn read of a word that user space is just writing is as good as a late one.
-    if unsafe { word.read_volatile() } & (1u64 << (bit % 64)) == 0 {
-        return false;
-    }
+    unsafe { word.read_volatile() & (1u64 << (bit % 64)) != 0 }
+}
+
+/// Whether anybody asked about this file, by the map.
+#[inline(always)]
+pub fn is_watched(inode: &Inode) -> bool {
     WATCHED
         .get_ptr(FileKey {
             inode: inode.number,

@@ -216,6 +216,21 @@ impl AgentProcess {
     /// # Errors
     /// When the command fails or its answer is not JSON.
     pub fn ask(&self, subcommand: &str) -> Result<serde_json::Value> {
+        serde_json::from_slice(&self.answer(subcommand)?).with_context(|| format!("answer of nitro-agent {subcommand}"))
+    }
+
+    /// The same of a subcommand that prints one object per line.
+    ///
+    /// # Errors
+    /// As [`AgentProcess::ask`].
+    pub fn ask_lines(&self, subcommand: &str) -> Result<Vec<serde_json::Value>> {
+        serde_json::Deserializer::from_slice(&self.answer(subcommand)?)
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .with_context(|| format!("answer of nitro-agent {subcommand}"))
+    }
+
+    fn answer(&self, subcommand: &str) -> Result<Vec<u8>> {
         let mut command = Command::new(&self.binary);
         command.args([subcommand, "--json", "--socket"]).arg(&self.socket);
         let output = command
@@ -226,7 +241,7 @@ impl AgentProcess {
             "nitro-agent {subcommand}: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        serde_json::from_slice(&output.stdout).with_context(|| format!("answer of nitro-agent {subcommand}"))
+        Ok(output.stdout)
     }
 
     /// Bytes of its memory that are resident.

@@ -28,7 +28,7 @@ use crate::{
     cursor,
     descriptor::{File, at_most_one_call},
     emit::{What, emit},
-    guard::{Tally, Who, watched},
+    guard::{Tally, Who, is_watched, may_be_watched},
     kernel::{
         FOLIO_FLAGS, FOLIO_INDEX, FOLIO_MAPPING, FOLIO_ORDER, HEAD_MASK, Inode, PAGE_SHIFT, RECORD_DEVICE,
         RECORD_INDEX, RECORD_INODE, RECORD_ORDER, Typed, field,
@@ -41,7 +41,7 @@ fn mapping_access(hook: Hook, mapping: Typed, first: u64, last: u64) -> i32 {
     let Some(tally) = Tally::hit() else { return 0 };
     // SAFETY: `mapping` is the tracepoint's typed argument.
     let inode = unsafe { Inode::of_mapping(mapping) };
-    if !watched(&inode) {
+    if !may_be_watched(&inode) {
         tally.count(Counter::Filtered);
         return 0;
     }
@@ -76,7 +76,7 @@ fn folio_change(hook: Hook, folio: Typed) -> i32 {
     // SAFETY: `folio` is the tracepoint's typed argument; the mapping is set at both hooks.
     let (inode, index, pages) = unsafe {
         let inode = Inode::of_mapping(field(folio, &FOLIO_MAPPING));
-        if !watched(&inode) {
+        if !may_be_watched(&inode) {
             tally.count(Counter::Filtered);
             return 0;
         }
@@ -111,7 +111,7 @@ fn record_change(hook: Hook, ctx: &TracePointContext) -> u32 {
         (number, device, index, order)
     };
     let inode = Inode::named(number, device);
-    if !watched(&inode) {
+    if !may_be_watched(&inode) {
         tally.count(Counter::Filtered);
         return 0;
     }
@@ -137,7 +137,7 @@ fn pages_changed(tally: Tally, hook: Hook, inode: &Inode, index: u64, pages: u64
 fn watched_file(descriptor: u64) -> Option<(Who, File, Inode)> {
     let file = File::of(descriptor)?;
     let inode = file.inode()?;
-    if !watched(&inode) {
+    if !may_be_watched(&inode) || !is_watched(&inode) {
         return None;
     }
     let who = Who::current();

@@ -25,7 +25,7 @@ type Version = (u64, u32);
 pub(super) struct Grounds {
     /// Directories whose listings were used.
     pub dirs: HashSet<DirNumber>,
-    /// Files whose content was read, then those whose sizes were used, as they were.
+    /// The model's own files, then others whose content was read or whose sizes were used, as they were.
     pub files: Vec<(FileId, Version)>,
 }
 

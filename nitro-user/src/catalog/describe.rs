@@ -17,7 +17,8 @@ use std::{
 use super::{
     Catalog,
     answers::Grounds,
-    layout::{Listed, Refusal, Seen, View, group_of},
+    contents::Contents,
+    layout::{Content, Listed, Refusal, Seen, View, group_of, read_small},
     links::{Anchor, Target, resolve},
     model::{Description, LayoutKind, Model, Part},
     table::{DirNumber, Found, NodeKind, NodeNumber, Table},
@@ -28,7 +29,9 @@ use crate::{sys::open::open_beneath, units::FileId};
 const MOST_OPENED: usize = 20_000;
 /// Bytes read for one answer.
 const MOST_READ: u64 = 256 << 20;
-/// Files looked at again before an answer is given: those that were read come first. Of more, a worker finds out when it opens them.
+/// Files looked at again before an answer is given, those of the model first; the reader waits for it. The others follow, so many at a time.
+const LOOKED_BEFORE: usize = 16;
+/// Files looked at again at all. Of more, a worker finds out when it opens them.
 const MOST_LOOKED: usize = 1024;
 /// Refusals noted for one answer.
 const MOST_REFUSALS: usize = 16;
@@ -42,7 +45,7 @@ impl Catalog {
         self.look_again([file]);
         let node = self.table.file(file)?;
         if let Some((known, grounds)) = self.descriptions.of(file) {
-            self.look_again(grounds.files.iter().take(MOST_LOOKED).map(|(file, _)| *file));
+            self.look_again(grounds.files.iter().take(LOOKED_BEFORE).map(|(file, _)| *file));
             // An answer that no longer holds stays where it is: settling what was noticed voids it, and tells so.
             if grounds
                 .files
@@ -54,7 +57,7 @@ impl Catalog {
         }
         let (mut model, mut position, mut grounds) = self.ask_layouts(node)?;
         // Sizes come from the table, which may be behind. Once: a file that is being written to is never the same.
-        if self.look_again(grounds.files.iter().take(MOST_LOOKED).map(|(file, _)| *file)) {
+        if self.look_again(grounds.files.iter().take(LOOKED_BEFORE).map(|(file, _)| *file)) {
             (model, position, grounds) = self.ask_layouts(node)?;
         }
         let model = Arc::new(model);
@@ -62,9 +65,20 @@ impl Catalog {
         Some(Description { file, model, position })
     }
 
+    /// Looks at some of what else the answer about `file` rests on, from the `from`th turn on; returns the next turn, `None` after the last. What has
+    /// changed voids the answer, and is in `noticed`.
+    pub fn verify(&mut self, file: FileId, from: usize) -> Option<usize> {
+        let (_, grounds) = self.descriptions.of(file)?;
+        let most = grounds.files.len().min(MOST_LOOKED);
+        let turn = grounds.files.get(from * LOOKED_BEFORE..most)?;
+        self.look_again(turn.iter().take(LOOKED_BEFORE).map(|(file, _)| *file));
+        (turn.len() > LOOKED_BEFORE).then_some(from + 1)
+    }
+
     fn ask_layouts(&mut self, node: NodeNumber) -> Option<(Model, usize, Grounds)> {
         let view = CatalogView {
             table: &self.table,
+            contents: RefCell::new(&mut self.contents),
             anchors: &self.anchors,
             dirs: RefCell::default(),
             files: RefCell::default(),
@@ -74,7 +88,7 @@ impl Catalog {
             read: Cell::new(0),
         };
         let (model, position) = view.model_of(node)?;
-        let grounds = view.grounds();
+        let grounds = view.grounds(&model);
         for refusal in view.refusals.into_inner() {
             let path = refusal.path.to_string_lossy().into_owned();
             self.warnings
@@ -101,6 +115,7 @@ impl Catalog {
 /// The catalog as layouts see it.
 struct CatalogView<'a> {
     table: &'a Table,
+    contents: RefCell<&'a mut Contents>,
     anchors: &'a [Anchor],
     dirs: RefCell<HashSet<DirNumber>>,
     /// Whose sizes were used.
@@ -114,9 +129,11 @@ struct CatalogView<'a> {
 
 impl CatalogView<'_> {
     /// What the answers so far rest on.
-    fn grounds(&self) -> Grounds {
+    fn grounds(&self, model: &Model) -> Grounds {
         let (headed, used) = (self.headed.borrow(), self.files.borrow());
-        let files = headed.iter().chain(used.difference(&headed));
+        let parts: HashSet<FileId> = model.parts.iter().map(|part| part.file).collect();
+        let others = headed.union(&used).filter(|file| !parts.contains(file));
+        let files = parts.iter().chain(others);
         Grounds {
             dirs: self.dirs.borrow().clone(),
             files: files
@@ -254,6 +271,22 @@ impl View for CatalogView<'_> {
             file: file.take(limit.min(left)),
             read: &self.read,
         }))
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> Option<Content> {
+        let Target::File(node) = self.find(path) else {
+            return None;
+        };
+        let (file, _) = self.table.as_file(node)?;
+        let version = self.table.state(file)?;
+        if let Some(known) = self.contents.borrow().of(file, version).filter(|_| version.0 <= limit) {
+            self.headed.borrow_mut().insert(file);
+            let bytes = known.to_vec();
+            return Some(Content { bytes, known: true });
+        }
+        let content = read_small(self, path, limit)?;
+        self.contents.borrow_mut().keep(file, version, &content.bytes);
+        Some(content)
     }
 
     fn refuse(&self, path: &Path, reason: &str) {

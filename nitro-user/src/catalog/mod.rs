@@ -11,6 +11,7 @@
 
 mod answers;
 mod changes;
+mod contents;
 mod delta;
 mod describe;
 mod growing;
@@ -44,6 +45,7 @@ pub use roots::{WatchRoot, open_roots};
 
 use self::{
     answers::Descriptions,
+    contents::Contents,
     delta::Delta,
     growing::Growing,
     identity::Devices,
@@ -111,6 +113,7 @@ pub struct Catalog {
     /// Directories that have no inotify watch though they should: looked at again from time to time.
     uncovered: HashSet<DirNumber>,
     descriptions: Descriptions,
+    contents: Contents,
     /// Directories that are known under another path, whose names are ignored here, by what they are. One that was moved here becomes the only one
     /// once its departure is heard of, which can be a batch later.
     doubles: HashMap<DirNumber, (u32, u64)>,
@@ -137,6 +140,7 @@ impl Catalog {
             warnings: Warnings::default(),
             uncovered: HashSet::new(),
             descriptions: Descriptions::default(),
+            contents: Contents::default(),
             doubles: HashMap::new(),
             growing: Growing::default(),
             noticed: Delta::recording(),

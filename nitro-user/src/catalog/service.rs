@@ -6,6 +6,7 @@
 //! whose own overflow leads to a full rescan.
 
 use std::{
+    collections::VecDeque,
     io,
     os::fd::AsFd,
     sync::{
@@ -35,6 +36,7 @@ use super::{
     presence::Presence,
     scan::{Means, Reach},
 };
+use crate::units::FileId;
 
 /// Requests that may wait.
 const MOST_WAITING: usize = 1024;
@@ -104,6 +106,7 @@ impl CatalogService {
                 events,
                 stop: stop.clone(),
             },
+            unverified: VecDeque::new(),
             next_look: None,
         };
         let thread = Builder::new().name("catalog".into()).spawn(move || service.run());
@@ -187,6 +190,8 @@ struct Service {
     waiting: mpsc::Receiver<CatalogRequest>,
     wake: Arc<EventFd>,
     outbox: Outbox,
+    /// Files whose answers rest on more than was looked at again, and the next turn of each.
+    unverified: VecDeque<(FileId, usize)>,
     /// When directories without a watch are looked at next.
     next_look: Option<Instant>,
 }
@@ -250,13 +255,33 @@ impl Service {
 
     /// Answers the requests that wait. False when the service is to end.
     fn answer(&mut self) -> bool {
+        loop {
+            if !self.answer_waiting() {
+                return false;
+            }
+            // What else the answers rest on is looked at when nobody waits.
+            let Some((file, turn)) = self.unverified.pop_front() else {
+                return true;
+            };
+            if let Some(next) = self.catalog.verify(file, turn) {
+                self.unverified.push_front((file, next));
+            }
+            if !self.tell_noticed() {
+                return false;
+            }
+        }
+    }
+
+    fn answer_waiting(&mut self) -> bool {
         while let Ok(request) = self.waiting.try_recv() {
             let told = match request {
                 CatalogRequest::Describe(file) => {
                     let description = self.catalog.describe(file);
-                    let noticed = std::mem::replace(&mut self.catalog.noticed, Delta::recording());
+                    if description.is_some() && self.unverified.iter().all(|(other, _)| *other != file) {
+                        self.unverified.push_back((file, 1));
+                    }
                     // What changed first: the answer is about the file as it is now.
-                    self.tell(noticed) && self.outbox.send(CatalogEvent::Described(description, file))
+                    self.tell_noticed() && self.outbox.send(CatalogEvent::Described(description, file))
                 }
                 CatalogRequest::Match { process, arguments } => {
                     let mut files: Vec<_> = arguments
@@ -275,6 +300,11 @@ impl Service {
             }
         }
         true
+    }
+
+    fn tell_noticed(&mut self) -> bool {
+        let noticed = std::mem::replace(&mut self.catalog.noticed, Delta::recording());
+        self.tell(noticed)
     }
 
     /// Acts on what was collected, once the burst is over. False when the service is to end.

@@ -80,6 +80,10 @@ pub fn touch(file: &File, range: ByteRange) -> io::Result<usize> {
 /// # Errors
 /// `ENOSYS` before 6.5.
 pub fn present(file: &File, range: ByteRange) -> io::Result<u64> {
+    // To the kernel a length of nothing means to the end of the file.
+    if range.is_empty() {
+        return Ok(0);
+    }
     let asked = [range.start, range.len()];
     let mut found = CacheStat::default();
     // SAFETY: both pointers are to live values of the layout the kernel expects: two u64, five u64.

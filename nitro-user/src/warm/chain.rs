@@ -85,7 +85,7 @@ impl Chain {
 impl Warmer for Chain {
     fn submit(&mut self, file: &File, range: ByteRange) -> io::Result<()> {
         // A window ends where others' pages begin as often as not: only what is there afterwards and was not before is ours.
-        let after = ByteRange::new(range.end, 2 * self.limits.readahead_call());
+        let after = ByteRange::new(range.end, self.limits.readahead_call());
         let there = page_cache::present(file, after)?;
         let mut from = range.start;
         for _ in 0..TRIES {

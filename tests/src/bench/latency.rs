@@ -2,22 +2,23 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Check, Common, Outcome, objects_with};
+use super::{Check, Common, Outcome};
 use crate::{
     agent::{Agent, AgentProcess},
     disk::TestDisk,
     limit::{IoLimit, Limit},
     readers::{self, Kind, Reader},
-    stats,
+    stats, sys,
     tree::{ModelTree, ollama},
 };
 
@@ -33,9 +34,12 @@ const RECEIPT_DEADLINE: Duration = Duration::from_secs(10);
 pub struct LatencyArgs {
     #[command(flatten)]
     common: Common,
-    /// Loads, each of a model of its own of 8 to 16 MiB.
+    /// Loads, each of a cold model.
     #[arg(long, default_value_t = 200)]
     loads: usize,
+    /// Models of 8 to 16 MiB in the store, loaded in turn.
+    #[arg(long, default_value_t = 20)]
+    models: usize,
     /// How they read.
     #[arg(long, default_value = "map")]
     reader: Kind,
@@ -48,7 +52,7 @@ pub struct LatencyArgs {
 pub fn run(args: &LatencyArgs) -> Result<ExitCode> {
     let agent = args.common.prepare()?;
     let program = readers::program()?;
-    let disk = TestDisk::new(&args.common.dir, args.loads as u64 * (17 << 20) + (256 << 20))?;
+    let disk = TestDisk::new(&args.common.dir, args.models as u64 * (17 << 20) + (256 << 20))?;
     let group = IoLimit::new()?;
     // A device that takes a while for each request, so that there is something to do at all.
     disk.limit(
@@ -58,9 +62,10 @@ pub fn run(args: &LatencyArgs) -> Result<ExitCode> {
             operations_per_second: 1000,
         },
     )?;
-    eprintln!("writing {} models", args.loads);
+    ensure!(args.models > 0, "a store without models");
+    eprintln!("writing {} models", args.models);
     let mut sizes = fastrand::Rng::with_seed(1);
-    let models: Vec<ModelTree> = (0..args.loads)
+    let models: Vec<ModelTree> = (0..args.models)
         .map(|index| {
             ollama::model(
                 disk.path(),
@@ -75,7 +80,11 @@ pub fn run(args: &LatencyArgs) -> Result<ExitCode> {
     disk.drop_caches()?;
 
     let mut receipts = BTreeMap::new();
-    for (index, model) in models.iter().enumerate() {
+    for (index, model) in models.iter().cycle().take(args.loads).enumerate() {
+        for path in &model.files {
+            let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+            sys::drop_pages(&file).with_context(|| format!("make {} cold", path.display()))?;
+        }
         // The weights come last in an Ollama store.
         Reader::new(&program, args.reader, &model.files[model.files.len() - 1..]).run(Some(&group))?;
         if index % ASK_EVERY == ASK_EVERY - 1 {
@@ -116,16 +125,17 @@ pub fn run(args: &LatencyArgs) -> Result<ExitCode> {
         ),
     ];
     let notes = vec![format!(
-        "{} loads by the reader {}, one after the other, 1000 requests/s",
+        "{} loads by the reader {}, one after the other, of {} models in turn, 1000 requests/s",
         args.loads,
-        args.reader.name()
+        args.reader.name(),
+        args.models
     )];
     Outcome::of_checks("latency", notes, &checks, json!({ "microseconds": times })).publish(&args.common)
 }
 
 /// Adds the receipts that are not known yet.
 fn collect(agent: &AgentProcess, receipts: &mut BTreeMap<String, f64>) -> Result<()> {
-    for receipt in objects_with(&agent.ask("loads")?, FIELD) {
+    for receipt in &agent.ask_lines("loads")? {
         if let Some(time) = receipt[FIELD].as_f64() {
             receipts.insert(identity(receipt), time);
         }

@@ -83,7 +83,7 @@ fn name_in_snapshots(view: &dyn View, repository: &Path, file: FileId, named: &P
 /// The revision that `refs/main` names.
 fn preferred_revision(view: &dyn View, repository: &Path) -> Option<String> {
     let path = repository.join("refs/main");
-    let text = view.read(&path, MOST_REVISION)?;
+    let text = view.read(&path, MOST_REVISION)?.bytes;
     let revision = std::str::from_utf8(&text).ok().map(str::trim).and_then(plain_name);
     if revision.is_none() {
         view.refuse(&path, "it does not name a revision");

@@ -21,7 +21,7 @@ pub mod view;
 
 use std::path::{Path, PathBuf};
 
-pub use view::{Listed, MemoryView, Refusal, Seen, View};
+pub use view::{Content, Listed, MemoryView, Refusal, Seen, View, read_small};
 
 use super::model::LayoutKind;
 

@@ -14,7 +14,7 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
-use super::{Group, Layout, Listed, MOST_PARTS, Seen, View, gguf, group};
+use super::{Content, Group, Layout, Listed, MOST_PARTS, Seen, View, gguf, group};
 use crate::catalog::model::LayoutKind;
 
 /// Largest manifest that is read; real ones have one KiB.
@@ -44,7 +44,9 @@ impl Layout for Ollama {
         let manifests = store.join("manifests");
         let mut best: Option<(usize, String, Vec<PathBuf>)> = None;
         each_manifest(view, &manifests, &mut |path, name| {
-            let Some(layers) = layers_at(view, path) else { return };
+            let Some(layers) = layers_at(view, path, blob) else {
+                return;
+            };
             if !layers.iter().any(|layer| layer == blob) {
                 return;
             }
@@ -116,10 +118,14 @@ fn model_name(names: &[OsString]) -> String {
     }
 }
 
-/// The digests of the large layers that the manifest at `path` names, in load order.
-fn layers_at(view: &dyn View, path: &Path) -> Option<Vec<String>> {
-    let text = view.read(path, MOST_MANIFEST)?;
-    match layers_in(&text) {
+/// The digests of the large layers that the manifest at `path` names, in load order; `None` when `blob` is not among them. Of hundreds of manifests all
+/// but one or two are read for nothing: those are not parsed.
+fn layers_at(view: &dyn View, path: &Path, blob: &str) -> Option<Vec<String>> {
+    let Content { bytes, known } = view.read(path, MOST_MANIFEST)?;
+    if known && !bytes.windows(blob.len()).any(|place| place == blob.as_bytes()) {
+        return None;
+    }
+    match layers_in(&bytes) {
         Ok(layers) => Some(layers),
         Err(error) => {
             view.refuse(path, &format!("not an Ollama manifest: {error}"));

@@ -54,7 +54,7 @@ impl Layout for Safetensors {
 
 /// The shards that the index at `path` names, in load order: sorted, as the loaders sort them.
 fn indexed_shards(view: &dyn View, path: &Path) -> Option<BTreeSet<String>> {
-    let text = view.read(path, MOST_INDEX)?;
+    let text = view.read(path, MOST_INDEX)?.bytes;
     match shards_in(&text) {
         Ok(shards) => Some(shards),
         Err(error) => {

@@ -63,21 +63,34 @@ pub trait View {
     }
 
     /// All of a small file; a larger one than `limit` bytes is refused.
-    fn read(&self, path: &Path, limit: u64) -> Option<Vec<u8>> {
-        let seen = self.file(path)?;
-        if seen.size > limit {
-            self.refuse(path, &format!("it has {} bytes, more than {limit}", seen.size));
-            return None;
-        }
-        let mut bytes = Vec::new();
-        // One more than allowed: it may have grown since it was looked at.
-        self.head(path, limit + 1)?.read_to_end(&mut bytes).ok()?;
-        if bytes.len() as u64 > limit {
-            self.refuse(path, &format!("it has more than {limit} bytes"));
-            return None;
-        }
-        Some(bytes)
+    /// All of a small file; a larger one than `limit` bytes is refused.
+    fn read(&self, path: &Path, limit: u64) -> Option<Content>;
+}
+
+/// All of a small file.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The same version of it was read before: what is wrong with it has been told.
+    pub known: bool,
+}
+
+/// All of the file at `path`; one larger than `limit` bytes is refused.
+pub fn read_small(view: &dyn View, path: &Path, limit: u64) -> Option<Content> {
+    let seen = view.file(path)?;
+    if seen.size > limit {
+        view.refuse(path, &format!("it has {} bytes, more than {limit}", seen.size));
+        return None;
     }
+    let mut bytes = Vec::new();
+    // One more than allowed: it may have grown since it was looked at.
+    view.head(path, limit + 1)?.read_to_end(&mut bytes).ok()?;
+    if bytes.len() as u64 > limit {
+        view.refuse(path, &format!("it has more than {limit} bytes"));
+        return None;
+    }
+    Some(Content { bytes, known: false })
 }
 
 /// A tree of files in memory.
@@ -198,6 +211,10 @@ impl View for MemoryView {
             MemoryNode::File { bytes, .. } => Some(Box::new(Cursor::new(bytes.as_slice()).take(limit))),
             _ => None,
         }
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> Option<Content> {
+        read_small(self, path, limit)
     }
 
     fn refuse(&self, path: &Path, reason: &str) {
