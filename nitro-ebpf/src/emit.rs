@@ -1,6 +1,11 @@
 //! Events onto the ring.
 
-use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns};
+use core::cell::UnsafeCell;
+
+use aya_ebpf::{
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::bpf_ktime_get_ns,
+};
 use nitro_common::{AccessEvent, Counter, Hook};
 
 use crate::{
@@ -35,9 +40,59 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// A word that all processors share. The target has plain loads and stores of it, which are whole, and no more is asked of them.
+struct Shared(UnsafeCell<u64>);
+
+// SAFETY: an aligned word that is loaded and stored at once.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    #[inline(always)]
+    fn load(&self) -> u64 {
+        // SAFETY: always a valid word.
+        unsafe { self.0.get().read_volatile() }
+    }
+
+    #[inline(always)]
+    fn store(&self, value: u64) {
+        // SAFETY: as in `load`.
+        unsafe { self.0.get().write_volatile(value) }
+    }
+}
+
+/// Counts the steps of events that wake nobody: one before the event is put on the ring, one after.
+static SILENT: Shared = Shared(UnsafeCell::new(0));
+
+/// Where [`SILENT`] was when user space was last woken by force.
+static WOKEN_AT: Shared = Shared(UnsafeCell::new(0));
+
+/// Not one atomic step: of two processors that count at once one is lost, and the value is another one all the same.
+#[inline(always)]
+fn count_silent() {
+    SILENT.store(SILENT.load().wrapping_add(1));
+}
+
+/// How to submit an event that is to wake user space.
+///
+/// The kernel wakes a consumer only who has taken everything before the event: behind one that woke nobody, he must be woken by force. Forced at every
+/// event, a storm would cost an interrupt each.
+#[inline(always)]
+fn waking() -> u64 {
+    let silent = SILENT.load();
+    if WOKEN_AT.load() == silent {
+        return 0;
+    }
+    WOKEN_AT.store(silent);
+    BPF_RB_FORCE_WAKEUP as u64
+}
+
 /// The same with the time given. An event that does not `wake` waits on the ring for one that does.
 #[inline(always)]
 pub fn emit_at(now: u64, wake: bool, tally: Tally, who: Who, inode: Option<&Inode>, what: What) {
+    if !wake {
+        // Before its place on the ring is taken: whoever comes behind it sees this.
+        count_silent();
+    }
     let Some(mut slot) = EVENTS.reserve(0) else {
         return tally.count(Counter::Dropped);
     };
@@ -58,6 +113,11 @@ pub fn emit_at(now: u64, wake: bool, tally: Tally, who: Who, inode: Option<&Inod
         hook: what.hook as u16,
         flags: what.flags,
     });
-    slot.submit(if wake { 0 } else { BPF_RB_NO_WAKEUP as u64 });
+    if wake {
+        slot.submit(waking());
+    } else {
+        slot.submit(BPF_RB_NO_WAKEUP as u64);
+        count_silent();
+    }
     tally.count(Counter::Delivered);
 }

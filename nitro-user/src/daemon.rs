@@ -232,7 +232,7 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
             event = catalog_events.recv() => {
                 wiring.catalog_event(&mut source, event.context("the catalog ended")?)?;
             }
-            () = timer => wiring.tick(),
+            () = timer => {}
         }
         // One turn takes what else is there, so that a busy ring starves nobody.
         while let Ok(outcome) = outcomes.try_recv() {
@@ -248,6 +248,8 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
             wiring.query(query, &source);
         }
         if wiring.is_due() {
+            // What was put on the ring without a wake-up, and a wake-up that two processors lost between them.
+            wiring.drain(&mut source, DRAIN);
             wiring.tick();
         }
         wiring.carry_out(&mut source, &mut audience);

@@ -62,3 +62,31 @@ fn a_load_is_told_in_its_order() {
         assert_eq!(what, ["LOAD", "WARM", "DONE"], "{told:?}");
     });
 }
+
+#[test]
+fn a_reader_at_the_speed_of_memory_ends_in_a_receipt_at_once() {
+    scenario(512, |bed| {
+        let tree = ollama::model(&bed.dir("models"), "llama", "8b", 1, 256 * MIB).unwrap();
+        let weights = tree.files.last().unwrap();
+        bed.reader(weights).read_to_end(MIB);
+        let agent = bed.agent();
+        for _ in 0..3 {
+            let mut reader = bed.reader(weights);
+            reader.read_to_end(MIB);
+            let pid = reader.end();
+            // Most of its steps woke nobody; its end does.
+            let began = std::time::Instant::now();
+            let receipt = receipt(&agent, pid);
+            assert!(
+                began.elapsed() < std::time::Duration::from_secs(1),
+                "{:?}",
+                began.elapsed()
+            );
+            assert_eq!(
+                number(&receipt, "resident_before"),
+                number(&receipt, "demanded"),
+                "{receipt:#}"
+            );
+        }
+    });
+}
