@@ -54,7 +54,9 @@ impl Chain {
 
     /// Starts the window that begins at `from`; returns where it ends, `from` if there is none.
     fn extend(&mut self, file: &File, from: u64) -> io::Result<u64> {
-        if self.end == from && self.mark < from {
+        // A window that a reader's own readahead cut short cannot be gone on from: asked for no more than its usual readahead, the kernel
+        // would make the next as short, and all that follow.
+        if self.end == from && from.saturating_sub(self.mark) > self.limits.read_ahead {
             // Up to the end of the last window and no further: what is there already must not lead on to a second one.
             attempt(page_cache::touch(
                 file,
