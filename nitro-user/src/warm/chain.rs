@@ -54,9 +54,9 @@ impl Chain {
 
     /// Starts the window that begins at `from`; returns where it ends, `from` if there is none.
     fn extend(&mut self, file: &File, from: u64) -> io::Result<u64> {
-        // A window that a reader's own readahead cut short cannot be gone on from: asked for no more than its usual readahead, the kernel
-        // would make the next as short, and all that follow.
-        if self.end == from && from.saturating_sub(self.mark) > self.limits.read_ahead {
+        // A window that a reader's own readahead cut short cannot be gone on from: the kernel makes the next no larger than what is asked for here, and
+        // so all that follow. (The first window's mark is in its middle.)
+        if self.end == from && 2 * from.saturating_sub(self.mark) >= self.limits.readahead_call() {
             // Up to the end of the last window and no further: what is there already must not lead on to a second one.
             attempt(page_cache::touch(
                 file,
