@@ -66,9 +66,9 @@ fn a_root_that_is_removed_and_made_again_is_watched_again() {
 
 #[test]
 fn a_root_that_is_removed_while_a_file_of_it_is_open_is_watched_again_when_it_is_back() {
-    for removed in ["above/root", "above"] {
+    for removed in ["above/watched", "above"] {
         let (_dir, base) = directory();
-        let root = base.join("above/root");
+        let root = base.join("above/watched");
         create(&root.join("one.gguf"), 2 * MIB);
         let one = id(&root.join("one.gguf"));
         let (mut running, ..) = Running::start(&[&root]);
@@ -84,9 +84,9 @@ fn a_root_that_is_removed_while_a_file_of_it_is_open_is_watched_again_when_it_is
 #[test]
 fn a_root_that_is_moved_away_takes_its_files_with_it() {
     let (_dir, base) = directory();
-    create(&base.join("above/root/model.gguf"), 2 * MIB);
-    let file = id(&base.join("above/root/model.gguf"));
-    let (mut running, ..) = Running::start(&[&base.join("above/root")]);
+    create(&base.join("above/watched/model.gguf"), 2 * MIB);
+    let file = id(&base.join("above/watched/model.gguf"));
+    let (mut running, ..) = Running::start(&[&base.join("above/watched")]);
     // Not the root itself: the directory above it.
     fs::rename(base.join("above"), base.join("elsewhere")).unwrap();
     running.unwatched(file);
