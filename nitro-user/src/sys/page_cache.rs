@@ -6,9 +6,10 @@ use std::{
     num::NonZeroUsize,
     os::fd::{AsFd, AsRawFd},
     os::unix::fs::FileExt,
+    sync::OnceLock,
 };
 
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use super::page_size;
 use crate::units::ByteRange;
@@ -45,34 +46,46 @@ pub fn readahead(file: &File, range: ByteRange) -> io::Result<()> {
     }
 }
 
-/// Pieces that one non-blocking read is made of at most (`UIO_MAXIOV` is 1024), and the bytes of each.
-const PIECES: u64 = 256;
-const PIECE: usize = 64 << 10;
+/// Most that one touch asks for.
+const TOUCH: usize = 16 << 20;
 
-/// Reads what is there of `range` without waiting, to no end but the readahead that the attempt starts; returns the bytes that were there.
+/// Where a touch has the kernel copy to: addresses that nothing may be written to, so that it stops before the first byte.
+fn nowhere() -> io::Result<*mut libc::c_void> {
+    static NOWHERE: OnceLock<usize> = OnceLock::new();
+    if let Some(&address) = NOWHERE.get() {
+        return Ok(address as *mut _);
+    }
+    let size = NonZeroUsize::new(TOUCH).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: a fresh mapping at an address of the kernel's choice, which nobody can access and which stays until the process ends.
+    let mapping = unsafe { mmap_anonymous(None, size, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE)? };
+    // Two threads at once: one mapping too many, of which nothing is used but its address.
+    Ok(*NOWHERE.get_or_init(|| mapping.as_ptr() as usize) as *mut _)
+}
+
+/// Asks for `range` without waiting and without a copy, to no end but the readahead that the attempt starts: at most one window, because the
+/// attempt ends with the first page that is there. Says whether one was.
 ///
-/// At most 16 MiB at once. All pieces share one buffer: the bytes are of no interest.
+/// At most 16 MiB at once.
 ///
 /// # Errors
-/// `EAGAIN` when nothing was there, which is the usual case; `EOPNOTSUPP` where the file system cannot read without waiting.
-pub fn touch(file: &File, range: ByteRange) -> io::Result<usize> {
+/// `EOPNOTSUPP` where the file system cannot read without waiting.
+pub fn touch(file: &File, range: ByteRange) -> io::Result<bool> {
     let start = i64::try_from(range.start).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let mut buffer = vec![0u8; PIECE];
-    let mut pieces = Vec::new();
-    let mut left = range.len().min(PIECES * PIECE as u64);
-    while left > 0 {
-        let length = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-        pieces.push(libc::iovec {
-            iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: length,
-        });
-        left -= length as u64;
+    let piece = libc::iovec {
+        iov_base: nowhere()?,
+        iov_len: usize::try_from(range.len()).unwrap_or(TOUCH).min(TOUCH),
+    };
+    // SAFETY: the piece lies in a mapping that is never removed; that it cannot be written to, the kernel reports as EFAULT.
+    let done = unsafe { libc::preadv2(file.as_raw_fd(), &raw const piece, 1, start, libc::RWF_NOWAIT) };
+    if done >= 0 {
+        // The end of the file.
+        return Ok(false);
     }
-    let count = i32::try_from(pieces.len()).unwrap_or(0);
-    // SAFETY: every piece lies in `buffer`, which lives until after the call; that they overlap is no matter to the kernel, which writes
-    // them one after the other.
-    let done = unsafe { libc::preadv2(file.as_raw_fd(), pieces.as_ptr(), count, start, libc::RWF_NOWAIT) };
-    usize::try_from(done).map_err(|_| io::Error::last_os_error())
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::EFAULT) => Ok(true),
+        error if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        error => Err(error),
+    }
 }
 
 /// Bytes of `range` present in the cache, pages still being read included; at most `range.len()` rounded up to pages.
@@ -186,6 +199,11 @@ mod tests {
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOSYS)),
         }
         assert_eq!(resident(file.as_file(), ByteRange::default()).unwrap(), 0);
+        // A file system that cannot read without waiting says so.
+        if let Ok(there) = touch(file.as_file(), whole) {
+            assert!(there);
+            assert!(!touch(file.as_file(), ByteRange::new(4 << 20, 4096)).unwrap());
+        }
         wait(file.as_file(), 100).unwrap();
         assert!(wait(file.as_file(), 4 << 20).is_err());
     }

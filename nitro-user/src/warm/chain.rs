@@ -54,28 +54,17 @@ impl Chain {
 
     /// Starts the window that begins at `from`; returns where it ends, `from` if there is none.
     fn extend(&mut self, file: &File, from: u64) -> io::Result<u64> {
-        // A window that a reader's own readahead cut short cannot be gone on from: the kernel makes the next no larger than what is asked for here, and
-        // so all that follow. (The first window's mark is in its middle.)
-        if self.end == from && 2 * from.saturating_sub(self.mark) >= self.limits.readahead_call() {
-            // Up to the end of the last window and no further: what is there already must not lead on to a second one.
-            attempt(page_cache::touch(
-                file,
-                ByteRange {
-                    start: self.mark,
-                    end: from,
-                },
-            ))?;
+        // Asking for more than one request can hold makes the kernel take it for a stream, wherever it begins, and its windows full.
+        let call = self.limits.readahead_call() + page_size();
+        if self.end == from {
+            page_cache::touch(file, ByteRange::new(self.mark, call))?;
             let end = window_end(file, from, self.limits)?;
             if end > from {
                 (self.mark, self.end) = (from, end);
                 return Ok(end);
             }
         }
-        // Asking for more than one request can hold makes the kernel take it for the beginning of a stream, wherever it is.
-        attempt(page_cache::touch(
-            file,
-            ByteRange::new(from, self.limits.readahead_call() + page_size()),
-        ))?;
+        page_cache::touch(file, ByteRange::new(from, call))?;
         let end = window_end(file, from, self.limits)?;
         // The first window's mark is in its middle.
         let middle = (end - from) / 2 / page_size() * page_size();
@@ -147,14 +136,6 @@ impl Warmer for Chain {
         }
         self.beyond.retain(|(place, _)| !place.is_empty());
         claimed
-    }
-}
-
-/// Nothing there, and no matter: the attempt was what counted.
-fn attempt(touched: io::Result<usize>) -> io::Result<()> {
-    match touched {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        other => other.map(|_| ()),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     limit::{IoLimit, Limit},
     readers::{Kind, Reader, Report},
     stats::{self, Interval, Summary},
-    sys,
+    sys::FreeMemory,
     tree::{self, ModelTree, gguf, hugging_face},
 };
 
@@ -78,6 +78,7 @@ pub struct Bench<'a> {
     // Members before their disk, which cannot be unmounted under them.
     group: IoLimit,
     disk: TestDisk,
+    _memory: FreeMemory,
 }
 
 impl<'a> Bench<'a> {
@@ -102,6 +103,10 @@ impl<'a> Bench<'a> {
             .collect();
         ensure!(shards.len() == SHARDS, "{} shards", shards.len());
         disk.limit(&group, device.limit())?;
+        // What the models' pages are in the way of is free before it is kept.
+        disk.drop_caches()?;
+        // Twice the model: not all that is kept fits what a load asks for.
+        let memory = FreeMemory::keep(2 * bytes).context("keep memory for the model")?;
         Ok(Self {
             device,
             agent,
@@ -111,6 +116,7 @@ impl<'a> Bench<'a> {
             shards,
             group,
             disk,
+            _memory: memory,
         })
     }
 
@@ -247,7 +253,6 @@ impl<'a> Bench<'a> {
         let mut resident_before = 1.0;
         if cold {
             self.disk.drop_caches()?;
-            sys::reclaim_from_host(Self::model_bytes(reader.paths())? * 5 / 4)?;
             resident_before = tree::resident(reader.paths())?;
         }
         let before = self.group.requests(self.disk.number())?;
@@ -257,12 +262,6 @@ impl<'a> Bench<'a> {
             requests: self.group.requests(self.disk.number())?.saturating_sub(before),
             resident_before,
         })
-    }
-
-    /// Bytes of the files.
-    fn model_bytes(paths: &[PathBuf]) -> Result<u64> {
-        let sizes = paths.iter().map(|path| Ok(path.metadata()?.len()));
-        sizes.sum::<Result<u64>>().context("look at the model's files")
     }
 
     /// Every load that came to its end read the same bytes.
