@@ -8,7 +8,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
-    os::unix::ffi::OsStringExt,
+    os::unix::{ffi::OsStringExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -75,17 +75,24 @@ impl Presence {
             let _ = self.above.add_watch(path, flags | also);
         };
         for (anchor, place) in anchors.iter().zip(&self.places) {
+            let device = device_of(place);
+            // Any watch makes every open and close on its file system dearer. Above a mount point nothing can be deleted, and a file system without a
+            // root on it need not pay for a directory above being renamed, which is noticed when the mount table changes next.
+            let above_on_device = |path: &Path| {
+                path.parent()
+                    .filter(|above| device.is_some() && device_of(above) == device)
+                    .map(Path::to_owned)
+            };
             if !anchor.root.present {
                 add(place, own | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO);
             }
             // A directory's own watch hears of its removal only when nobody has a file of it open any more; the one above hears at once.
             for below in place.ancestors() {
-                if let Some(above) = below.parent() {
-                    add(above, AddWatchFlags::IN_DELETE | AddWatchFlags::IN_ONLYDIR);
+                let Some(above) = above_on_device(below) else { break };
+                add(&above, AddWatchFlags::IN_DELETE | AddWatchFlags::IN_ONLYDIR);
+                if above.parent().is_some() {
+                    add(&above, own);
                 }
-            }
-            for above in place.ancestors().skip(1).filter(|above| above.parent().is_some()) {
-                add(above, own);
             }
         }
     }
@@ -127,6 +134,11 @@ fn places(anchors: &[Anchor]) -> Vec<PathBuf> {
         }
     };
     anchors.iter().map(place).collect()
+}
+
+/// The file system of what is at `path`; `None` when it is gone.
+fn device_of(path: &Path) -> Option<u64> {
+    path.metadata().ok().map(|found| found.dev())
 }
 
 fn empty_inotify() -> io::Result<Inotify> {
