@@ -27,6 +27,13 @@ pub const WAKE_PAUSE: u64 = 1_000_000;
 /// Steps in a row that are taken so fast before the reader is believed to: a short load on a device with a burst to spare is one as well.
 pub const HURRIED_STEPS: u32 = 16;
 
+/// After so many, its steps come from memory, or from a device as fast: the pause between wake-ups grows to [`LONG_WAKE_PAUSE`]. A step that takes longer than
+/// [`WAKE_PAUSE`] still wakes at once.
+pub const LONG_HURRIED_STEPS: u32 = 96;
+
+/// See [`LONG_HURRIED_STEPS`]; nanoseconds.
+pub const LONG_WAKE_PAUSE: u64 = 8_000_000;
+
 /// The bit of a file in the first filter.
 #[inline(always)]
 pub const fn filter_bit(device: u32, inode: u64) -> u32 {

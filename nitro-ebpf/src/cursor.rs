@@ -5,7 +5,9 @@
 
 use nitro_common::{
     Counter, CursorKey, CursorState, Hook, STEP_BYTES, flags,
-    settings::{GAP_BYTES, HURRIED_STEPS, IN_ORDER_CALLS, MAP_GAP_BYTES, WAKE_PAUSE},
+    settings::{
+        GAP_BYTES, HURRIED_STEPS, IN_ORDER_CALLS, LONG_HURRIED_STEPS, LONG_WAKE_PAUSE, MAP_GAP_BYTES, WAKE_PAUSE,
+    },
 };
 
 use crate::{
@@ -212,7 +214,12 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
                 cursor.hurried += 1;
             }
             cursor.emitted = time;
-            wake = !in_passing || cursor.hurried < HURRIED_STEPS || time - cursor.woken >= WAKE_PAUSE;
+            let pause = if cursor.hurried < LONG_HURRIED_STEPS {
+                WAKE_PAUSE
+            } else {
+                LONG_WAKE_PAUSE
+            };
+            wake = !in_passing || cursor.hurried < HURRIED_STEPS || time - cursor.woken >= pause;
             if wake {
                 cursor.woken = time;
             }
@@ -230,9 +237,10 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
     }
 }
 
-/// Pages came into (`Hook::Add`) or left (`Hook::Delete`) the page cache in this thread.
+/// Pages came into (`Hook::Add`) or left (`Hook::Delete`) the page cache in this thread. Unless this is to `wake` user space, it is told with the next
+/// event that does.
 #[inline(always)]
-pub fn change(tally: Tally, who: Who, inode: &Inode, what: What) {
+pub fn change(tally: Tally, who: Who, inode: &Inode, what: What, wake: bool) {
     let (start, end) = (what.start, what.end);
     let mut report = Some((start, end));
     let place = cursor(tally, who, inode);
@@ -273,7 +281,7 @@ pub fn change(tally: Tally, who: Who, inode: &Inode, what: What) {
         };
     }
     match report {
-        Some((start, end)) => emit(tally, who, Some(inode), What { start, end, ..what }),
+        Some((start, end)) => emit_at(now(), wake, tally, who, Some(inode), What { start, end, ..what }),
         None => tally.count(Counter::Coalesced),
     }
 }

@@ -23,6 +23,7 @@ struct Bench {
     size: u64,
     asked: usize,
     warming: Vec<(LoadId, ByteRange)>,
+    generation: u32,
     told: Vec<String>,
 }
 
@@ -39,6 +40,7 @@ impl Bench {
             asked: 0,
             warming: Vec::new(),
             told: Vec::new(),
+            generation: 1,
         }
     }
 
@@ -96,6 +98,7 @@ impl Bench {
                 process: PROCESS,
                 thread: PROCESS,
                 file: FILE,
+                generation: self.generation,
                 range: ByteRange::new(step * STEP, 128 << 10),
                 kind: AccessKind::Read,
                 jump: false,
@@ -158,4 +161,24 @@ fn a_file_that_is_stale_again_at_once_is_left_alone_for_this_load_and_not_for_ev
     bench.read(0..4);
     assert!(!bench.warming.is_empty());
     assert!(bench.engine.held().0 <= 1 << 30);
+}
+
+#[test]
+fn another_file_with_the_same_inode_number_is_another_file() {
+    let mut bench = Bench::new(100 * STEP);
+    bench.generation = 0;
+    bench.read(0..2);
+    bench.generation = 1;
+    bench.read(2..4);
+    assert_eq!(bench.asked, 1, "where the kernel tells no generation, none is missed");
+    bench.size = 8 * STEP;
+    bench.generation = 2;
+    bench.read(0..1);
+    assert_eq!(bench.asked, 2);
+    assert_eq!(bench.told, [Skip::Gone.reason()]);
+    bench.end_all(StepEnd::Done);
+    bench.read(1..4);
+    assert_eq!(bench.asked, 2);
+    assert!(!bench.warming.is_empty());
+    assert!(bench.warming.iter().all(|(_, range)| range.end <= 8 * STEP));
 }

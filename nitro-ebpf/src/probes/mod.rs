@@ -88,7 +88,9 @@ fn folio_change(hook: Hook, folio: Typed) -> i32 {
         };
         (inode, field::<u64>(folio, &FOLIO_INDEX), 1u64 << order)
     };
-    pages_changed(tally, hook, &inode, index, pages)
+    // Where readers of mappings are seen themselves, additions tell for the account alone.
+    let wake = matches!(hook, Hook::Delete);
+    pages_changed(tally, hook, &inode, index, pages, wake)
 }
 
 /// The same from the record of a classic tracepoint.
@@ -115,11 +117,11 @@ fn record_change(hook: Hook, ctx: &TracePointContext) -> u32 {
         tally.count(Counter::Filtered);
         return 0;
     }
-    pages_changed(tally, hook, &inode, index, 1 << order) as u32
+    pages_changed(tally, hook, &inode, index, 1 << order, true) as u32
 }
 
 #[inline(always)]
-fn pages_changed(tally: Tally, hook: Hook, inode: &Inode, index: u64, pages: u64) -> i32 {
+fn pages_changed(tally: Tally, hook: Hook, inode: &Inode, index: u64, pages: u64, wake: bool) -> i32 {
     let shift = PAGE_SHIFT.load() & 31;
     let (start, end) = (index << shift, (index + pages) << shift);
     let what = What {
@@ -128,7 +130,8 @@ fn pages_changed(tally: Tally, hook: Hook, inode: &Inode, index: u64, pages: u64
         start,
         end,
     };
-    cursor::change(tally, Who::current(), inode, what);
+    let who = Who::current();
+    cursor::change(tally, who, inode, what, wake && !who.is_agent());
     0
 }
 

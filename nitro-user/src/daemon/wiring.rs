@@ -353,6 +353,7 @@ fn access_of(mode: EventMode, hook: Hook, event: &AccessEvent) -> Option<Access>
         process: event.process,
         thread: event.thread,
         file: file_of(event),
+        generation: event.generation,
         range: range_of(event),
         kind,
         jump: event.flags & flags::JUMP != 0,

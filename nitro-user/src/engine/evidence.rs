@@ -49,6 +49,7 @@ mod tests {
             process: 1,
             thread: 1,
             file,
+            generation: 0,
             range,
             kind: AccessKind::Read,
             jump,

@@ -109,6 +109,8 @@ pub struct Access {
     pub thread: u32,
     /// Which file.
     pub file: FileId,
+    /// The inode's generation, 0 where it is not known: inode numbers are reused at once, generations are not.
+    pub generation: u32,
     /// Which bytes.
     pub range: ByteRange,
     /// How.

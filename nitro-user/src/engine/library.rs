@@ -20,7 +20,8 @@ const REMEMBERED: usize = 65_536;
 #[derive(Debug)]
 enum Known {
     Asked(VecDeque<Access>),
-    Part(Arc<Model>, usize),
+    /// With the generation of the first access that told one, 0 before.
+    Part(Arc<Model>, usize, u32),
     Stranger,
 }
 
@@ -40,13 +41,22 @@ pub enum Lookup {
     Wait,
     /// It belongs to no watch root.
     Stranger,
+    /// Another file has this inode number now.
+    Reused,
 }
 
 impl Library {
     /// Looks the file of an access up, and keeps the access if it must wait.
     pub fn find(&mut self, access: Access) -> Lookup {
         match self.files.get_mut(&access.file) {
-            Some(Known::Part(model, part)) => Lookup::Known(model.clone(), *part),
+            Some(Known::Part(model, part, generation)) => {
+                match (*generation, access.generation) {
+                    (0, now) => *generation = now,
+                    (was, now) if now != 0 && now != was => return Lookup::Reused,
+                    _ => {}
+                }
+                Lookup::Known(model.clone(), *part)
+            }
             Some(Known::Stranger) => Lookup::Stranger,
             Some(Known::Asked(waiting)) => {
                 // The first accesses tell where it began, the last where it is.
@@ -73,10 +83,11 @@ impl Library {
                 // The other parts belong to the same model: no need to ask for each.
                 for (position, part) in found.model.parts.iter().enumerate() {
                     if !matches!(self.files.get(&part.file), Some(Known::Asked(_))) {
-                        self.files.insert(part.file, Known::Part(found.model.clone(), position));
+                        self.files
+                            .insert(part.file, Known::Part(found.model.clone(), position, 0));
                     }
                 }
-                Known::Part(found.model, found.position)
+                Known::Part(found.model, found.position, 0)
             }
             _ => Known::Stranger,
         };
@@ -88,11 +99,11 @@ impl Library {
 
     /// Forgets a file, and the models it is part of.
     pub fn forget(&mut self, file: FileId) {
-        let Some(Known::Part(model, _)) = self.files.remove(&file) else {
+        let Some(Known::Part(model, ..)) = self.files.remove(&file) else {
             return;
         };
         for part in &model.parts {
-            if matches!(self.files.get(&part.file), Some(Known::Part(other, _)) if Arc::ptr_eq(other, &model)) {
+            if matches!(self.files.get(&part.file), Some(Known::Part(other, ..)) if Arc::ptr_eq(other, &model)) {
                 self.files.remove(&part.file);
             }
         }

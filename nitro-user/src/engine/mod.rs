@@ -172,6 +172,11 @@ impl Engine {
             Lookup::Known(model, part) => (model, part),
             Lookup::Ask => return actions.push(Action::Describe(access.file)),
             Lookup::Wait | Lookup::Stranger => return,
+            Lookup::Reused => {
+                // What is known is of the file that had the number before; the catalog is asked about the new one.
+                self.gone(access.file, true, actions);
+                return self.access(now, access, actions);
+            }
         };
         // Pages that a reader of whom nothing else is known brings in are somebody's buffered reads.
         let key = load::key(&model, access.file);

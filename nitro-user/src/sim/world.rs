@@ -248,6 +248,7 @@ impl<'a> World<'a> {
             process,
             thread: process,
             file: file(place.0),
+            generation: 1,
             range,
             kind,
             jump,
