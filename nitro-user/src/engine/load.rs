@@ -11,7 +11,7 @@ use super::{
     happening::{Happening, Skip, What},
     input::{Access, AccessKind, FileCounts, Outcome, StepEnd},
     plan::{
-        admission::{self, Admission},
+        admission::{self, Admission, Pace},
         budget::Budget,
         device::Device,
         window::Window,
@@ -34,8 +34,11 @@ const FREEZE: Duration = Duration::from_secs(5);
 /// A reader silent for so long has finished.
 const IDLE_END: Duration = Duration::from_secs(30);
 
-/// While a load is announced and not seen, its process is looked at so often for `O_DIRECT`.
-const DIRECT_CHECK: Duration = Duration::from_millis(250);
+/// While a load is announced and not seen, its process is looked at for `O_DIRECT`: after so long, then after twice as long each time …
+const FIRST_CHECK: Duration = Duration::from_millis(2);
+
+/// … up to this.
+const LAST_CHECK: Duration = Duration::from_millis(250);
 
 /// Where a load stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +109,8 @@ pub struct Load {
     begun: Moment,
     /// When the process was last looked at for `O_DIRECT`.
     checked: Moment,
+    /// From then to the next look.
+    check_pause: Duration,
     window: Window,
     /// Bytes warmed and not used by this reader.
     unused: u64,
@@ -119,6 +124,12 @@ pub struct Load {
     admission: Admission,
     /// The reader is served so fast that help could only cost it.
     keeps_up: bool,
+    /// How its latest accesses came.
+    pace: Pace,
+    /// The last step that came back was one that the reader had got to already.
+    overtaken: bool,
+    /// It was left alone for its fast device, and fell behind.
+    fell_behind: bool,
     frozen: bool,
     stream_open: bool,
     surveyed: Vec<bool>,
@@ -158,6 +169,7 @@ impl Load {
             mapped: false,
             begun: now,
             checked: now,
+            check_pause: FIRST_CHECK,
             window: Window::default(),
             unused: 0,
             stranded: 0,
@@ -166,6 +178,9 @@ impl Load {
             lost: false,
             admission: Admission::default(),
             keeps_up: false,
+            pace: Pace::Unknown,
+            overtaken: false,
+            fell_behind: false,
             frozen: false,
             stream_open: false,
             surveyed: vec![false; parts],
@@ -226,7 +241,7 @@ impl Load {
         self.unused = self.unused.saturating_sub(met.used);
         self.stranded = self.stranded.min(self.unused);
         self.window.consumed(met.used);
-        let needs_help = self.admission.needs_help(access.at, met.fresh * STEP);
+        self.pace = self.admission.observe(access.at, met.fresh * STEP);
 
         let jumped = self.walk.follow(part, access, met, warm) == Move::ColdJump;
         // A jump into a step that was accessed in passing is one into the cold as well.
@@ -249,7 +264,7 @@ impl Load {
             steps.want_rest(access.range.start / STEP);
         }
         if self.stage == Stage::Confirmed {
-            self.keeps_up &= !needs_help;
+            self.judge(device);
             if self.walk.is_random() {
                 self.skip(Skip::Random, actions);
             }
@@ -257,7 +272,7 @@ impl Load {
         if evidence::of_access(access, header) == Evidence::Progress
             && matches!(self.stage, Stage::Suspected | Stage::Announced)
         {
-            self.keeps_up = !needs_help;
+            self.keeps_up = self.pace == Pace::Fast || self.is_served(device);
             self.confirm(access.at, device, budget, actions);
         }
     }
@@ -287,7 +302,7 @@ impl Load {
         }
         self.stage = Stage::Announced;
         self.evidence = evidence;
-        self.begun = now;
+        (self.begun, self.checked) = (now, now);
         self.strong_at.get_or_insert(now);
         self.walk.expect(part);
         if !admission::keeps_up(device.rate()) {
@@ -361,6 +376,41 @@ impl Load {
         self.close(actions);
     }
 
+    /// What its device does is known, or known better.
+    ///
+    /// A device as fast as memory needs no preparation; and buffered reads, which ask for much at once, need no help with it. A mapping's reader, who asks
+    /// for little, is helped all the same.
+    pub fn served_by(&mut self, device: &Device) {
+        match self.stage {
+            Stage::Announced if admission::keeps_up(device.rate()) => self.window.close(),
+            Stage::Confirmed => self.keeps_up |= self.is_served(device) || self.overtakes(),
+            Stage::Announced | Stage::Suspected | Stage::Skipped(_) | Stage::Ended => {}
+        }
+    }
+
+    /// Whether its buffered reads come at memory's speed and before what is warmed for them.
+    fn overtakes(&self) -> bool {
+        self.overtaken && self.kinds.only_reads() && self.pace == Pace::Fast && self.admission.is_fast()
+    }
+
+    fn is_served(&self, device: &Device) -> bool {
+        !self.fell_behind && self.kinds.only_reads() && self.admission.is_served_by(device.rate())
+    }
+
+    /// Whether a reader that was left alone needs help after all. Where help and reader take turns in the lead, both lose: a reader that is served is judged
+    /// over more than a hiccup, and once.
+    fn judge(&mut self, device: &Device) {
+        if !self.keeps_up {
+            return;
+        }
+        if admission::keeps_up(device.rate()) && self.kinds.only_reads() {
+            self.fell_behind = !self.is_served(device);
+            self.keeps_up = !self.fell_behind;
+        } else {
+            self.keeps_up = self.pace != Pace::Slow;
+        }
+    }
+
     /// A step came back.
     pub fn warmed(&mut self, outcome: &Outcome, budget: &mut Budget, actions: &mut Vec<Action>) {
         self.in_flight = self.in_flight.saturating_sub(outcome.range.len());
@@ -373,6 +423,7 @@ impl Load {
                         self.first_submit.get_or_insert(outcome.submitted);
                     }
                     unused = steps.arrived(step, outcome.gained(), outcome.completed);
+                    self.overtaken = unused < outcome.gained();
                     self.beyond.insert(outcome.part, outcome.beyond);
                 }
                 StepEnd::WholePartResident => steps.cover_all(),
@@ -417,8 +468,10 @@ impl Load {
             return false;
         }
         let silent = now.since(self.last_access.unwrap_or(self.begun));
-        if self.stage == Stage::Announced && silent < IDLE_END && now.since(self.checked) >= DIRECT_CHECK {
+        if self.stage == Stage::Announced && silent < IDLE_END && now.since(self.checked) >= self.check_pause {
             self.checked = now;
+            self.check_pause = (2 * self.check_pause).min(LAST_CHECK);
+            self.window.ramp_up();
             self.ask_direct(actions);
         }
         if silent >= FREEZE && self.stage != Stage::Announced && !self.frozen {
@@ -433,7 +486,7 @@ impl Load {
         let heard = self.last_access.unwrap_or(self.begun);
         match self.stage {
             Stage::Ended => None,
-            Stage::Announced => Some(self.checked.after(DIRECT_CHECK)),
+            Stage::Announced => Some(self.checked.after(self.check_pause)),
             _ if self.frozen => Some(heard.after(IDLE_END)),
             _ => Some(heard.after(FREEZE)),
         }

@@ -260,6 +260,9 @@ impl Engine {
                 // The first of a load's steps in flight says it for all.
                 let helped = !matches!(load.stage, Stage::Skipped(_) | Stage::Ended);
                 load.warmed(outcome, &mut self.budget, actions);
+                if let Some(device) = self.devices.get(&outcome.device) {
+                    load.served_by(device);
+                }
                 if load.stage == Stage::Ended {
                     settle(load, actions);
                 }

@@ -75,6 +75,11 @@ impl KindCounts {
         self.touches > 0
     }
 
+    /// Whether it reads, and maps nothing.
+    pub fn only_reads(&self) -> bool {
+        self.reads > 0 && self.touches + self.populates == 0
+    }
+
     /// The kind most events speak for. `added` and `missed` tell the random hint: without readahead, all that was added was missed.
     fn kind(&self, added: u64, missed: u64) -> ReaderKind {
         if self.populates > self.touches.max(self.reads) {

@@ -182,6 +182,7 @@ struct Progress {
 #[derive(Clone, Debug)]
 pub struct Reader {
     program: PathBuf,
+    kind: Kind,
     arguments: Vec<String>,
     paths: Vec<PathBuf>,
 }
@@ -191,9 +192,15 @@ impl Reader {
     pub fn new(program: &Path, kind: Kind, paths: &[PathBuf]) -> Self {
         Self {
             program: program.to_owned(),
+            kind,
             arguments: vec!["reader".into(), kind.name().into()],
             paths: paths.to_vec(),
         }
+    }
+
+    /// How it reads.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// What it reads.

@@ -17,6 +17,17 @@ const LEAST_JUDGED: u64 = 256 << 10;
 /// One step slower than this might be a pause; two in a row are a device.
 const SLOW_STEP: Rate = Rate(1.25e9);
 
+/// How a reader gets on by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Too little was seen.
+    Unknown,
+    /// It is served at memory's speed.
+    Fast,
+    /// It waits for its data, or for its own work.
+    Slow,
+}
+
 /// The observation of one reader.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Admission {
@@ -24,15 +35,17 @@ pub struct Admission {
     last: Moment,
     bytes: u64,
     slow_steps: u32,
+    /// Its rate when it was last judged.
+    judged: Option<Rate>,
 }
 
 impl Admission {
-    /// The reader asked for `bytes` it had not asked for before, at `at`. Says whether it is slow enough to be helped.
-    pub fn needs_help(&mut self, at: Moment, bytes: u64) -> bool {
+    /// The reader asked for `bytes` it had not asked for before, at `at`.
+    pub fn observe(&mut self, at: Moment, bytes: u64) -> Pace {
         let Some(began) = self.began else {
             self.began = Some(at);
             self.last = at;
-            return true;
+            return Pace::Unknown;
         };
         self.bytes += bytes;
         let step = Rate::over(bytes, at.since(self.last));
@@ -43,12 +56,28 @@ impl Admission {
         };
         self.last = at;
         let overall = Rate::over(self.bytes, at.since(began));
-        let fast = self.bytes >= LEAST_JUDGED && overall >= FAST && self.slow_steps < 2;
+        let pace = match self.slow_steps {
+            2.. => Pace::Slow,
+            _ if self.bytes < LEAST_JUDGED => Pace::Unknown,
+            _ if overall >= FAST => Pace::Fast,
+            _ => Pace::Slow,
+        };
         if self.bytes >= JUDGED {
+            self.judged = Some(overall);
             self.began = Some(at);
             self.bytes = 0;
         }
-        !fast
+        pace
+    }
+
+    /// Whether it has been at memory's speed for some time.
+    pub fn is_fast(&self) -> bool {
+        keeps_up(self.judged)
+    }
+
+    /// Whether a device of this rate serves buffered reads well enough without help: they get half of it, or nothing else is known of them yet.
+    pub fn is_served_by(&self, rate: Option<Rate>) -> bool {
+        rate.is_some_and(|rate| keeps_up(Some(rate)) && self.judged.is_none_or(|judged| judged.0 >= rate.0 / 2.0))
     }
 }
 
@@ -62,33 +91,46 @@ mod tests {
     use super::*;
     use crate::units::STEP;
 
-    fn observe(microseconds_per_step: u64, steps: u64) -> bool {
+    fn observe(microseconds_per_step: u64, steps: u64) -> Pace {
         let mut admission = Admission::default();
         (0..steps)
-            .map(|step| admission.needs_help(Moment(step * microseconds_per_step * 1000), STEP))
+            .map(|step| admission.observe(Moment(step * microseconds_per_step * 1000), STEP))
             .last()
             .unwrap()
     }
 
     #[test]
     fn a_reader_at_memory_speed_is_left_alone() {
-        assert!(!observe(400, 50));
+        assert_eq!(observe(400, 50), Pace::Fast);
     }
 
     #[test]
     fn a_reader_that_waits_for_a_device_is_helped() {
-        assert!(observe(5_000, 2));
-        assert!(observe(1_200, 9));
+        assert_eq!(observe(5_000, 1), Pace::Unknown);
+        assert_eq!(observe(5_000, 2), Pace::Slow);
+        assert_eq!(observe(1_200, 9), Pace::Slow);
+    }
+
+    #[test]
+    fn a_device_as_fast_as_memory_serves_a_reader_that_gets_half_of_it() {
+        let mut admission = Admission::default();
+        assert!(admission.is_served_by(Some(Rate(6e9))));
+        assert!(!admission.is_served_by(Some(Rate(1e9))));
+        for step in 0..9 {
+            admission.observe(Moment(step * 500_000), STEP);
+        }
+        assert!(admission.is_served_by(Some(Rate(8e9))), "4.2 GB/s");
+        assert!(!admission.is_served_by(Some(Rate(9e9))));
     }
 
     #[test]
     fn a_cached_head_does_not_hide_a_cold_tail() {
         let mut admission = Admission::default();
         for step in 0..100 {
-            admission.needs_help(Moment(step * 100_000), STEP);
+            admission.observe(Moment(step * 100_000), STEP);
         }
         // Two steps of 5 ms: the cache has ended.
-        admission.needs_help(Moment(15_000_000), STEP);
-        assert!(admission.needs_help(Moment(20_000_000), STEP));
+        admission.observe(Moment(15_000_000), STEP);
+        assert_eq!(admission.observe(Moment(20_000_000), STEP), Pace::Slow);
     }
 }

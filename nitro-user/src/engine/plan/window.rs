@@ -17,6 +17,9 @@ const MOST_OPENING: u64 = 256 << 20;
 /// Usual time from a runner's command line to its first read; an unconfirmed window holds what the device does in it.
 const LEAD: Duration = Duration::from_secs(2);
 
+/// An unconfirmed window begins with so much and doubles with every look at its process: one that reads with `O_DIRECT` is found out before it pays for more.
+const FIRST_UNCONFIRMED: u64 = 8 << 20;
+
 /// After a jump into the cold, at least so much.
 const LEAST_AFTER_JUMP: u64 = 8 << 20;
 
@@ -24,6 +27,8 @@ const LEAST_AFTER_JUMP: u64 = 8 << 20;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window {
     size: u64,
+    /// What an unconfirmed one may grow to.
+    goal: u64,
     /// Bytes used since it last changed.
     used: u64,
     /// Bytes taken away unread since it last shrank.
@@ -41,7 +46,13 @@ impl Window {
 
     /// Opens for a load that was announced and not seen yet.
     pub fn open_unconfirmed(&mut self, rate: Option<Rate>) {
-        self.size = rate.map_or(MOST_OPENING / 2, |rate| rate.during(LEAD).clamp(STEP, 4 << 30));
+        self.goal = rate.map_or(MOST_OPENING / 2, |rate| rate.during(LEAD).clamp(STEP, 4 << 30));
+        self.size = self.goal.min(FIRST_UNCONFIRMED);
+    }
+
+    /// The load is still announced and nothing speaks against it.
+    pub fn ramp_up(&mut self) {
+        self.size = self.size.saturating_mul(2).min(self.goal);
     }
 
     /// Its size in bytes; 0 while closed.
@@ -99,6 +110,23 @@ mod tests {
     fn a_closed_window_stays_closed() {
         let mut window = Window::default();
         window.consumed(1 << 40);
+        assert_eq!(window.size(), 0);
+    }
+
+    #[test]
+    fn an_unconfirmed_window_grows_to_what_the_device_does_in_the_usual_lead_time() {
+        let mut window = Window::default();
+        window.open_unconfirmed(Some(Rate(5e7)));
+        let sizes: Vec<u64> = (0..6)
+            .map(|_| {
+                let size = window.size();
+                window.ramp_up();
+                size >> 20
+            })
+            .collect();
+        assert_eq!(sizes, [8, 16, 32, 64, 95, 95]);
+        window.close();
+        window.ramp_up();
         assert_eq!(window.size(), 0);
     }
 

@@ -235,7 +235,7 @@ impl<'a> Bench<'a> {
             Some(_) => Some(Agent::new(self.agent, self.disk.path()).start(Some(&self.group))?),
             None => None,
         };
-        let loads = (0..self.device.loads_per_figure())
+        let loads = (0..self.device.loads_per_figure(reader.kind()))
             .map(|_| self.load(reader, cold))
             .collect::<Result<Vec<_>>>();
         if let (Some(agent), Some(pair)) = (agent, with) {

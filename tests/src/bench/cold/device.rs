@@ -73,9 +73,13 @@ impl Device {
         }
     }
 
-    /// Loads behind one figure: a cached load is over in milliseconds, so one figure is the median of several.
-    pub const fn loads_per_figure(self) -> usize {
-        if matches!(self, Self::Cached) { 5 } else { 1 }
+    /// Loads behind one figure: one from memory, or a device as fast, is over in a fraction of a second, so one figure is the median of several.
+    pub fn loads_per_figure(self, kind: Kind) -> usize {
+        match self {
+            Self::Cached => 5,
+            Self::Unlimited if kind != Kind::MapRandom => 5,
+            _ => 1,
+        }
     }
 
     /// Seconds after which a load is stopped and its time extrapolated. Only a 4 KiB fault at a time takes longer: at 1000
@@ -119,7 +123,12 @@ impl Device {
         let work = if kind == Kind::Shards { device } else { 0.0 };
         let without = (device.max(bytes / f64::from(request) / operations) + work).min(self.cap_seconds() as f64);
         let with = device * 1.15 + 0.2;
-        pairs as f64 * (without + with + overhead) + 3.0 * (device + work) + 2.0
+        // Dropping the caches takes its time, too.
+        let loads = match self.loads_per_figure(kind) {
+            1 => without + with,
+            several => several as f64 * (without + with + 0.6),
+        };
+        pairs as f64 * (loads + overhead) + 3.0 * (device + work) + 2.0
     }
 }
 
