@@ -18,6 +18,7 @@ settings! {
     SELF_PROCESS: u32,
     PAGE_SHIFT: u32,
     EMPTY: u32,
+    ADDS_WAKE: u32,
     DIRECT_FLAG: u32,
     HEAD_MASK: u64,
     FOLIO_ORDER: u64,

@@ -30,7 +30,7 @@ use crate::{
     emit::{What, emit},
     guard::{Tally, Who, is_watched, may_be_watched},
     kernel::{
-        FOLIO_FLAGS, FOLIO_INDEX, FOLIO_MAPPING, FOLIO_ORDER, HEAD_MASK, Inode, PAGE_SHIFT, RECORD_DEVICE,
+        ADDS_WAKE, FOLIO_FLAGS, FOLIO_INDEX, FOLIO_MAPPING, FOLIO_ORDER, HEAD_MASK, Inode, PAGE_SHIFT, RECORD_DEVICE,
         RECORD_INDEX, RECORD_INODE, RECORD_ORDER, Typed, field,
     },
 };
@@ -88,9 +88,7 @@ fn folio_change(hook: Hook, folio: Typed) -> i32 {
         };
         (inode, field::<u64>(folio, &FOLIO_INDEX), 1u64 << order)
     };
-    // Where readers of mappings are seen themselves, additions tell for the account alone.
-    let wake = matches!(hook, Hook::Delete);
-    pages_changed(tally, hook, &inode, index, pages, wake)
+    pages_changed(tally, hook, &inode, index, pages)
 }
 
 /// The same from the record of a classic tracepoint.
@@ -117,11 +115,11 @@ fn record_change(hook: Hook, ctx: &TracePointContext) -> u32 {
         tally.count(Counter::Filtered);
         return 0;
     }
-    pages_changed(tally, hook, &inode, index, 1 << order, true) as u32
+    pages_changed(tally, hook, &inode, index, 1 << order) as u32
 }
 
 #[inline(always)]
-fn pages_changed(tally: Tally, hook: Hook, inode: &Inode, index: u64, pages: u64, wake: bool) -> i32 {
+fn pages_changed(tally: Tally, hook: Hook, inode: &Inode, index: u64, pages: u64) -> i32 {
     let shift = PAGE_SHIFT.load() & 31;
     let (start, end) = (index << shift, (index + pages) << shift);
     let what = What {
@@ -131,6 +129,7 @@ fn pages_changed(tally: Tally, hook: Hook, inode: &Inode, index: u64, pages: u64
         end,
     };
     let who = Who::current();
+    let wake = matches!(hook, Hook::Delete) || ADDS_WAKE.load() != 0;
     cursor::change(tally, who, inode, what, wake && !who.is_agent());
     0
 }

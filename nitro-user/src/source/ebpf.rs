@@ -121,7 +121,7 @@ impl EbpfSource {
         };
         let mut refusals = Vec::new();
         for mode in modes {
-            let mut ebpf = load(&types, options)?;
+            let mut ebpf = load(&types, mode, options)?;
             let btf = Btf::parse(&bytes, aya::Endianness::default())
                 .map_err(|error| SourceError::Load(Box::new(error.into())))?;
             match attach(&mut ebpf, &btf, mode, typed) {
@@ -391,7 +391,7 @@ fn why(asked: EventChoice, refusals: &[String], price: Option<Price>) -> String 
     reasons.join("; ")
 }
 
-fn load(types: &KernelTypes<'_>, options: Options) -> Result<Ebpf, SourceError> {
+fn load(types: &KernelTypes<'_>, mode: EventMode, options: Options) -> Result<Ebpf, SourceError> {
     let mut offsets = Vec::new();
     for &(global, structure, field) in globals::OFFSETS {
         offsets.push((global, types.offset(structure, field)?));
@@ -417,6 +417,7 @@ fn load(types: &KernelTypes<'_>, options: Options) -> Result<Ebpf, SourceError> 
     let own = std::process::id();
     let page_shift = crate::sys::page_size().trailing_zeros();
     let empty = u32::from(options.empty);
+    let adds_wake = u32::from(mode == EventMode::Syscalls);
     let order = order.unwrap_or_default();
     let direct = libc::O_DIRECT.cast_unsigned();
     let records = tracefs::record_offsets();
@@ -440,6 +441,7 @@ fn load(types: &KernelTypes<'_>, options: Options) -> Result<Ebpf, SourceError> 
         .override_global(globals::SELF_PROCESS, &own, true)
         .override_global(globals::PAGE_SHIFT, &page_shift, true)
         .override_global(globals::EMPTY, &empty, true)
+        .override_global(globals::ADDS_WAKE, &adds_wake, false)
         .map_max_entries(maps::WATCHED, options.capacity);
     loader.load(OBJECT).map_err(|error| SourceError::Load(Box::new(error)))
 }
