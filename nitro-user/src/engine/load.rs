@@ -1,5 +1,6 @@
 //! One process consuming one model, from its first access until it stops: how far it is, how sure we are, what was done for it.
 
+mod leave_alone;
 mod silent;
 mod steps_ahead;
 
@@ -126,8 +127,6 @@ pub struct Load {
     keeps_up: bool,
     /// How its latest accesses came.
     pace: Pace,
-    /// The last step that came back was one that the reader had got to already.
-    overtaken: bool,
     /// It was left alone for its fast device, and fell behind.
     fell_behind: bool,
     frozen: bool,
@@ -179,7 +178,6 @@ impl Load {
             admission: Admission::default(),
             keeps_up: false,
             pace: Pace::Unknown,
-            overtaken: false,
             fell_behind: false,
             frozen: false,
             stream_open: false,
@@ -376,41 +374,6 @@ impl Load {
         self.close(actions);
     }
 
-    /// What its device does is known, or known better.
-    ///
-    /// A device as fast as memory needs no preparation; and buffered reads, which ask for much at once, need no help with it. A mapping's reader, who asks
-    /// for little, is helped all the same.
-    pub fn served_by(&mut self, device: &Device) {
-        match self.stage {
-            Stage::Announced if admission::keeps_up(device.rate()) => self.window.close(),
-            Stage::Confirmed => self.keeps_up |= self.is_served(device) || self.overtakes(),
-            Stage::Announced | Stage::Suspected | Stage::Skipped(_) | Stage::Ended => {}
-        }
-    }
-
-    /// Whether its buffered reads come at memory's speed and before what is warmed for them.
-    fn overtakes(&self) -> bool {
-        self.overtaken && self.kinds.only_reads() && self.pace == Pace::Fast && self.admission.is_fast()
-    }
-
-    fn is_served(&self, device: &Device) -> bool {
-        !self.fell_behind && self.kinds.only_reads() && self.admission.is_served_by(device.rate())
-    }
-
-    /// Whether a reader that was left alone needs help after all. Where help and reader take turns in the lead, both lose: a reader that is served is judged
-    /// over more than a hiccup, and once.
-    fn judge(&mut self, device: &Device) {
-        if !self.keeps_up {
-            return;
-        }
-        if admission::keeps_up(device.rate()) && self.kinds.only_reads() {
-            self.fell_behind = !self.is_served(device);
-            self.keeps_up = !self.fell_behind;
-        } else {
-            self.keeps_up = self.pace != Pace::Slow;
-        }
-    }
-
     /// A step came back.
     pub fn warmed(&mut self, outcome: &Outcome, budget: &mut Budget, actions: &mut Vec<Action>) {
         self.in_flight = self.in_flight.saturating_sub(outcome.range.len());
@@ -423,7 +386,6 @@ impl Load {
                         self.first_submit.get_or_insert(outcome.submitted);
                     }
                     unused = steps.arrived(step, outcome.gained(), outcome.completed);
-                    self.overtaken = unused < outcome.gained();
                     self.beyond.insert(outcome.part, outcome.beyond);
                 }
                 StepEnd::WholePartResident => steps.cover_all(),

@@ -70,11 +70,6 @@ impl Admission {
         pace
     }
 
-    /// Whether it has been at memory's speed for some time.
-    pub fn is_fast(&self) -> bool {
-        keeps_up(self.judged)
-    }
-
     /// Whether a device of this rate serves buffered reads well enough without help: they get half of it, or nothing else is known of them yet.
     pub fn is_served_by(&self, rate: Option<Rate>) -> bool {
         rate.is_some_and(|rate| keeps_up(Some(rate)) && self.judged.is_none_or(|judged| judged.0 >= rate.0 / 2.0))
