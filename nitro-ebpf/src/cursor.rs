@@ -205,9 +205,8 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
         if report {
             cursor.step = step;
             time = now();
-            // Steps of a reader that nothing holds up wait for each other. A fault is about to wait for the device.
-            let in_passing = matches!(what.hook, Hook::GetPages | Hook::MapPages)
-                && what.flags & (flags::JUMP | flags::IN_ORDER) == 0;
+            // Steps and jumps of a reader that nothing holds up wait for each other. A fault is about to wait for the device.
+            let in_passing = matches!(what.hook, Hook::GetPages | Hook::MapPages);
             if time - cursor.emitted >= WAKE_PAUSE {
                 cursor.hurried = 0;
             } else if cursor.hurried < 255 {
@@ -237,8 +236,7 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
     }
 }
 
-/// Pages came into (`Hook::Add`) or left (`Hook::Delete`) the page cache in this thread. Unless this is to `wake` user space, it is told with the next
-/// event that does.
+/// Pages came into (`Hook::Add`) or left (`Hook::Delete`) the page cache in this thread. With `wake` false the event waits on the ring for one that wakes.
 #[inline(always)]
 pub fn change(tally: Tally, who: Who, inode: &Inode, what: What, wake: bool) {
     let (start, end) = (what.start, what.end);

@@ -66,10 +66,15 @@ static SILENT: Shared = Shared(UnsafeCell::new(0));
 /// Where [`SILENT`] was when user space was last woken by force.
 static WOKEN_AT: Shared = Shared(UnsafeCell::new(0));
 
+/// Steps of [`SILENT`] after which an event wakes user space whatever it is: a sixth of the ring, which a writer in small pieces would fill without a word.
+const MOST_SILENT: u64 = 2 * 16_384;
+
 /// Not one atomic step: of two processors that count at once one is lost, and the value is another one all the same.
 #[inline(always)]
-fn count_silent() {
-    SILENT.store(SILENT.load().wrapping_add(1));
+fn count_silent() -> u64 {
+    let next = SILENT.load().wrapping_add(1);
+    SILENT.store(next);
+    next
 }
 
 /// How to submit an event that is to wake user space.
@@ -86,13 +91,12 @@ fn waking() -> u64 {
     BPF_RB_FORCE_WAKEUP as u64
 }
 
-/// The same with the time given. An event that does not `wake` waits on the ring for one that does.
+/// The same with the time given. An event that does not `wake` waits on the ring for one that does, unless too many wait there.
 #[inline(always)]
 pub fn emit_at(now: u64, wake: bool, tally: Tally, who: Who, inode: Option<&Inode>, what: What) {
-    if !wake {
-        // Before its place on the ring is taken: whoever comes behind it sees this.
-        count_silent();
-    }
+    let wake = wake || SILENT.load().wrapping_sub(WOKEN_AT.load()) >= MOST_SILENT;
+    // Before its place on the ring is taken: whoever comes behind it sees this.
+    let own = if wake { 0 } else { count_silent() };
     let Some(mut slot) = EVENTS.reserve(0) else {
         return tally.count(Counter::Dropped);
     };
@@ -116,7 +120,9 @@ pub fn emit_at(now: u64, wake: bool, tally: Tally, who: Who, inode: Option<&Inod
     if wake {
         slot.submit(waking());
     } else {
-        slot.submit(BPF_RB_NO_WAKEUP as u64);
+        // Somebody behind it may have woken user space since, which then found this place taken and not filled, and waits for it.
+        let is_waited_for = WOKEN_AT.load().wrapping_sub(own) as i64 >= 0;
+        slot.submit(if is_waited_for { 0 } else { BPF_RB_NO_WAKEUP as u64 });
         count_silent();
     }
     tally.count(Counter::Delivered);

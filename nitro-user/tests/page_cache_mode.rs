@@ -264,3 +264,37 @@ fn files_nobody_asked_about_are_filtered() {
     let reader = watcher.run(&format!("open {}\npread 0 4096", watched.name()));
     assert_eq!(lines(&watcher.accesses(reader)), "");
 }
+
+/// Additions alone wake nobody; without a bound they would fill the ring behind the agent's back, and nothing would be heard any more.
+#[test]
+fn many_additions_wake_user_space_in_the_end() {
+    use std::{os::fd::AsFd, time::Duration};
+
+    use nitro_user::{sys::page_cache::readahead, units::ByteRange};
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    let Some(mut watcher) = attach() else { return };
+    let file = TestFile::cold(MIB);
+    let opened = std::fs::OpenOptions::new()
+        .write(true)
+        .read(true)
+        .open(&file.path)
+        .unwrap();
+    // Every other page of a hole: each is a run of its own, and nobody accesses it.
+    let pages = 40_000;
+    opened.set_len(pages * 8192).unwrap();
+    watcher.watch(&file);
+    watcher.take();
+    let ring = watcher.source.as_fd().try_clone_to_owned().unwrap();
+    // It must sleep before the first addition: to who looks later, the ring shows what it holds.
+    let sleeper = std::thread::spawn(move || poll(&mut [PollFd::new(ring.as_fd(), PollFlags::POLLIN)], 20_000u16));
+    std::thread::sleep(Duration::from_millis(100));
+    for page in 0..pages {
+        readahead(&opened, ByteRange::new(page * 8192, 4096)).unwrap();
+    }
+    assert_eq!(sleeper.join().unwrap(), Ok(1), "nobody was woken");
+    watcher.take();
+    let adds = watcher.of(std::process::id(), only(Hook::Add));
+    assert!(adds.len() > 32_768, "{} additions", adds.len());
+    watcher.counters_at_rest();
+}

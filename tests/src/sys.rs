@@ -81,7 +81,7 @@ pub fn drop_pages(file: &File) -> io::Result<()> {
 /// A hypervisor takes away what its guest has not used for a while (free page reporting, since 5.7; two seconds are enough) and gives it back page by
 /// page as it is touched, at some microseconds each: seconds for 2 GiB, which whoever touches them first is charged with, and a different share of a
 /// load each time. Only large free blocks are taken, 2 MiB as a rule. So this holds every other MiB of physical memory in twice what is wanted: what
-/// lies free between is never a large block, whoever takes it and gives it back. On bare metal it changes nothing.
+/// lies free between is no large block, whoever takes it and gives it back, unless the kernel moves the held pages. On bare metal it changes nothing.
 #[derive(Debug)]
 pub struct FreeMemory {
     _held: memmap2::MmapMut,
@@ -96,9 +96,10 @@ impl FreeMemory {
     /// # Errors
     /// Without the right to see physical addresses (`CAP_SYS_ADMIN`).
     pub fn keep(bytes: u64) -> io::Result<Self> {
-        let free = nix::unistd::sysconf(nix::unistd::SysconfVar::_AVPHYS_PAGES)?.unwrap_or(0);
-        let free = u64::try_from(free).unwrap_or(0) * PAGE;
-        let length = usize::try_from(bytes.saturating_mul(2).min(free / 2)).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let available = nix::unistd::sysconf(nix::unistd::SysconfVar::_AVPHYS_PAGES)?.unwrap_or(0);
+        let available = u64::try_from(available).unwrap_or(0) * PAGE;
+        let length =
+            usize::try_from(bytes.saturating_mul(2).min(available / 2)).map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut held = memmap2::MmapMut::map_anon(length)?;
         // A huge page could not be given back by halves.
         held.advise(memmap2::Advice::NoHugePage)?;
@@ -130,11 +131,19 @@ impl FreeMemory {
 /// <https://docs.kernel.org/admin-guide/mm/pagemap.html>
 fn frames(memory: &[u8]) -> io::Result<Vec<u64>> {
     const FRAME: u64 = (1 << 55) - 1;
+    const PRESENT: u64 = 1 << 63;
     let pages = memory.len().div_ceil(PAGE as usize);
     let mut entries = vec![0; pages * 8];
     File::open("/proc/self/pagemap")?.read_exact_at(&mut entries, memory.as_ptr() as u64 / PAGE * 8)?;
     let (entries, _) = entries.as_chunks::<8>();
-    let frames: Vec<u64> = entries.iter().map(|&entry| u64::from_ne_bytes(entry) & FRAME).collect();
+    let entries = entries.iter().map(|&entry| u64::from_ne_bytes(entry));
+    if entries.clone().any(|entry| entry & PRESENT == 0) {
+        return Err(io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            "memory that was just touched was swapped out: there is not so much",
+        ));
+    }
+    let frames: Vec<u64> = entries.map(|entry| entry & FRAME).collect();
     if frames.contains(&0) {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,

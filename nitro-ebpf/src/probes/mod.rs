@@ -129,8 +129,8 @@ fn pages_changed(tally: Tally, hook: Hook, inode: &Inode, index: u64, pages: u64
         end,
     };
     let who = Who::current();
-    let wake = matches!(hook, Hook::Delete) || ADDS_WAKE.load() != 0;
-    cursor::change(tally, who, inode, what, wake && !who.is_agent());
+    let wake = matches!(hook, Hook::Delete) || ADDS_WAKE.load() != 0 && !who.is_agent();
+    cursor::change(tally, who, inode, what, wake);
     0
 }
 

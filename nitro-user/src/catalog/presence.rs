@@ -1,6 +1,6 @@
 //! Whether the roots are there: roots that appear later, go, come back, are moved away, mounted or unmounted.
 //!
-//! In: inotify events of the directories above the roots, and changes of the mount table. Out: roots added to the table
+//! In: inotify events of the directories above the roots, on the roots' own file systems, and changes of the mount table. Out: roots added to the table
 //! and taken out of it. A root that is missing costs one watch on the nearest directory that exists; nothing is polled.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
-    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
@@ -17,12 +17,13 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::{
     Catalog, WatchRoot,
     delta::Delta,
-    identity::MOUNTINFO,
+    identity::{Devices, MOUNTINFO},
     links::{Anchor, resolve_plain},
     listing,
     scan::{Means, Reach},
     table::DirNumber,
 };
+use crate::sys::stat;
 
 /// Links followed to find where a missing root would appear.
 const MOST_HOPS: usize = 8;
@@ -60,7 +61,7 @@ impl Presence {
     }
 
     /// Watches the directories above `anchors` as they are now.
-    pub fn watch(&mut self, anchors: &[Anchor]) {
+    pub fn watch(&mut self, anchors: &[Anchor], devices: &Devices) {
         // A new instance is simpler than telling which of the old watches are still wanted. It costs microseconds.
         match empty_inotify() {
             Ok(fresh) => self.above = fresh,
@@ -75,6 +76,11 @@ impl Presence {
             let _ = self.above.add_watch(path, flags | also);
         };
         for (anchor, place) in anchors.iter().zip(&self.places) {
+            let device_of = |path: &Path| {
+                stat::status_of(File::open(path).ok()?)
+                    .ok()
+                    .map(|found| devices.device_of(&found))
+            };
             let device = device_of(place);
             // Any watch makes every open and close on its file system dearer. Above a mount point nothing can be deleted, and a file system without a
             // root on it need not pay for a directory above being renamed, which is noticed when the mount table changes next.
@@ -134,11 +140,6 @@ fn places(anchors: &[Anchor]) -> Vec<PathBuf> {
         }
     };
     anchors.iter().map(place).collect()
-}
-
-/// The file system of what is at `path`; `None` when it is gone.
-fn device_of(path: &Path) -> Option<u64> {
-    path.metadata().ok().map(|found| found.dev())
 }
 
 fn empty_inotify() -> io::Result<Inotify> {

@@ -198,7 +198,7 @@ struct Service {
 
 impl Service {
     fn run(mut self) {
-        self.presence.watch(self.catalog.anchors());
+        self.presence.watch(self.catalog.anchors(), &self.catalog.devices);
         if !self.scan() {
             return;
         }
@@ -322,7 +322,7 @@ impl Service {
             let roots = pending.roots || everything;
             if roots && (self.catalog.check_roots(means, &mut delta) || self.presence.is_stale(self.catalog.anchors()))
             {
-                self.presence.watch(self.catalog.anchors());
+                self.presence.watch(self.catalog.anchors(), &self.catalog.devices);
                 // A root may have come before the new watch was there.
                 self.pending.begin(now);
                 self.pending.roots = true;

@@ -366,7 +366,7 @@ impl Load {
         if self.stage == Stage::Announced && self.last_access.is_none() && !self.skipped.contains(&Skip::NeverRead) {
             self.skipped.push(Skip::NeverRead);
         }
-        if self.keeps_up && self.first_submit.is_none() && self.skipped.is_empty() {
+        if self.keeps_up && self.skipped.is_empty() {
             self.skipped.push(Skip::FastDevice);
         }
         self.stage = Stage::Ended;

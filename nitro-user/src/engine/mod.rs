@@ -172,6 +172,8 @@ impl Engine {
             Lookup::Known(model, part) => (model, part),
             Lookup::Ask => return actions.push(Action::Describe(access.file)),
             Lookup::Wait | Lookup::Stranger => return,
+            // Two files with one number (btrfs): what is known of the one holds, and the other is nobody's.
+            Lookup::Reused if self.was_stale(now, access.file) => return,
             Lookup::Reused => {
                 // What is known is of the file that had the number before; the catalog is asked about the new one.
                 self.gone(access.file, true, actions);
@@ -275,11 +277,18 @@ impl Engine {
         }
     }
 
+    /// Notes that what is known of a file does not hold; whether the same was found a moment ago.
+    fn was_stale(&mut self, now: Moment, file: FileId) -> bool {
+        self.stale.retain(|_, at| now.since(*at) < WRITTEN_TO);
+        let known = self.stale.contains_key(&file);
+        self.stale.entry(file).or_insert(now);
+        known
+    }
+
     /// The catalog was behind: what it said of the file is forgotten, and asked for again. A file that has been stale a moment ago is being written
     /// to: the load is left alone, since its next description would be as short-lived.
     fn renew(&mut self, now: Moment, id: LoadId, file: FileId, actions: &mut Vec<Action>) {
-        self.stale.retain(|_, at| now.since(*at) < WRITTEN_TO);
-        if self.stale.insert(file, now).is_some() {
+        if self.was_stale(now, file) {
             self.library.forget(file);
             if let Some(load) = self.loads.get_mut(&id) {
                 load.skip(Skip::Changed, actions);

@@ -441,7 +441,7 @@ fn load(types: &KernelTypes<'_>, mode: EventMode, options: Options) -> Result<Eb
         .override_global(globals::SELF_PROCESS, &own, true)
         .override_global(globals::PAGE_SHIFT, &page_shift, true)
         .override_global(globals::EMPTY, &empty, true)
-        .override_global(globals::ADDS_WAKE, &adds_wake, false)
+        .override_global(globals::ADDS_WAKE, &adds_wake, true)
         .map_max_entries(maps::WATCHED, options.capacity);
     loader.load(OBJECT).map_err(|error| SourceError::Load(Box::new(error)))
 }

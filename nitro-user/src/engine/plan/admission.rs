@@ -70,9 +70,11 @@ impl Admission {
         pace
     }
 
-    /// Whether a device of this rate serves buffered reads well enough without help: they get half of it, or nothing else is known of them yet.
+    /// Whether a device of this rate serves buffered reads well enough without help: at memory's speed, or at half of what it can; or nothing is known of them
+    /// yet.
     pub fn is_served_by(&self, rate: Option<Rate>) -> bool {
-        rate.is_some_and(|rate| keeps_up(Some(rate)) && self.judged.is_none_or(|judged| judged.0 >= rate.0 / 2.0))
+        let enough = |rate: Rate| self.judged.is_none_or(|judged| judged.0 >= FAST.0.min(rate.0 / 2.0));
+        rate.is_some_and(|rate| keeps_up(Some(rate)) && enough(rate))
     }
 }
 
@@ -112,10 +114,14 @@ mod tests {
         assert!(admission.is_served_by(Some(Rate(6e9))));
         assert!(!admission.is_served_by(Some(Rate(1e9))));
         for step in 0..9 {
-            admission.observe(Moment(step * 500_000), STEP);
+            admission.observe(Moment(step * 1_000_000), STEP);
         }
-        assert!(admission.is_served_by(Some(Rate(8e9))), "4.2 GB/s");
-        assert!(!admission.is_served_by(Some(Rate(9e9))));
+        assert!(admission.is_served_by(Some(Rate(4e9))), "2.1 GB/s");
+        assert!(!admission.is_served_by(Some(Rate(5e9))));
+        for step in 9..18 {
+            admission.observe(Moment(step * 500_000 + 4_500_000), STEP);
+        }
+        assert!(admission.is_served_by(Some(Rate(9e9))), "at memory's speed");
     }
 
     #[test]

@@ -14,10 +14,10 @@ const OPENING: Duration = Duration::from_millis(500);
 const LEAST_OPENING: u64 = 32 << 20;
 const MOST_OPENING: u64 = 256 << 20;
 
-/// Usual time from a runner's command line to its first read; an unconfirmed window holds what the device does in it.
+/// Usual time from a runner's command line to its first read; an unconfirmed window may grow to what the device does in it.
 const LEAD: Duration = Duration::from_secs(2);
 
-/// An unconfirmed window begins with so much and doubles with every look at its process: one that reads with `O_DIRECT` is found out before it pays for more.
+/// An unconfirmed window begins with so much and doubles with every look at its process: one that soon opens its file with `O_DIRECT` is found out before it pays for more.
 const FIRST_UNCONFIRMED: u64 = 8 << 20;
 
 /// After a jump into the cold, at least so much.
@@ -52,7 +52,7 @@ impl Window {
 
     /// The load is still announced and nothing speaks against it.
     pub fn ramp_up(&mut self) {
-        self.size = self.size.saturating_mul(2).min(self.goal);
+        self.size = self.size.max(self.size.saturating_mul(2).min(self.goal));
     }
 
     /// Its size in bytes; 0 while closed.
@@ -74,6 +74,7 @@ impl Window {
         self.lost += bytes;
         if self.lost >= self.size / 2 {
             self.size = (self.size / 2).max(self.size.min(2 * STEP));
+            self.goal = self.size;
             self.lost = 0;
             self.used = 0;
         }
@@ -82,6 +83,7 @@ impl Window {
     /// The reader jumped to a place that was not warmed: ahead of it, no more than twice what it usually walks.
     pub fn jumped(&mut self, typical_run: u64) {
         self.size = self.size.min(typical_run.saturating_mul(2).max(LEAST_AFTER_JUMP));
+        self.goal = self.goal.min(self.size);
         self.used = 0;
     }
 
@@ -125,6 +127,11 @@ mod tests {
             })
             .collect();
         assert_eq!(sizes, [8, 16, 32, 64, 95, 95]);
+        // What the kernel took away, it would take again.
+        window.lost(64 << 20);
+        let shrunk = window.size();
+        window.ramp_up();
+        assert_eq!(window.size(), shrunk);
         window.close();
         window.ramp_up();
         assert_eq!(window.size(), 0);

@@ -103,9 +103,9 @@ impl<'a> Bench<'a> {
             .collect();
         ensure!(shards.len() == SHARDS, "{} shards", shards.len());
         disk.limit(&group, device.limit())?;
-        // What the models' pages are in the way of is free before it is kept.
+        // First, so that there is free memory to keep.
         disk.drop_caches()?;
-        // Twice the model: not all that is kept fits what a load asks for.
+        // Twice the model, because some of it lies in pieces too small for the folios of a load.
         let memory = FreeMemory::keep(2 * bytes).context("keep memory for the model")?;
         Ok(Self {
             device,
@@ -230,14 +230,23 @@ impl<'a> Bench<'a> {
     /// The loads behind one figure, with the agent when `with` gives the pair's number.
     fn figure(&self, reader: &Reader, with: Option<usize>) -> Result<Vec<Load>> {
         let cold = self.device != Device::Cached;
+        let count = self.device.loads_per_figure(reader.kind());
+        // Each with an agent that knows nothing of the device yet: what it learns from the first load would help the others. Cached, there is nothing to learn.
+        let (figures, loads) = if cold { (count, 1) } else { (1, count) };
+        let parts: Vec<Vec<Load>> = (0..figures)
+            .map(|_| self.loads(reader, with, cold, loads))
+            .collect::<Result<_>>()?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    /// Some loads with one agent, or without any.
+    fn loads(&self, reader: &Reader, with: Option<usize>, cold: bool, count: usize) -> Result<Vec<Load>> {
         let agent = match with {
             // Ready before the caches are dropped: the agent knows the files and has none of them in memory.
             Some(_) => Some(Agent::new(self.agent, self.disk.path()).start(Some(&self.group))?),
             None => None,
         };
-        let loads = (0..self.device.loads_per_figure(reader.kind()))
-            .map(|_| self.load(reader, cold))
-            .collect::<Result<Vec<_>>>();
+        let loads = (0..count).map(|_| self.load(reader, cold)).collect::<Result<Vec<_>>>();
         if let (Some(agent), Some(pair)) = (agent, with) {
             let stopped = agent.stop()?;
             if let (Some(logs), Some(load)) = (self.logs, loads.as_ref().ok().and_then(|loads| loads.first())) {

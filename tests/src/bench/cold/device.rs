@@ -77,7 +77,7 @@ impl Device {
     pub fn loads_per_figure(self, kind: Kind) -> usize {
         match self {
             Self::Cached => 5,
-            // Those that are not helped there, so that small differences show.
+            // So that small differences show; the others gain much.
             Self::Unlimited if matches!(kind, Kind::Read | Kind::Shards | Kind::Direct) => 3,
             _ => 1,
         }

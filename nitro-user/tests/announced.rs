@@ -1,0 +1,145 @@
+//! A load that its command line announced and that was not seen yet: how much is warmed for it, and when no more.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use nitro_user::{
+    catalog::model::{Description, LayoutKind, Model, Part, Place},
+    engine::{Action, Engine, Input, Outcome, Policy, input::StepEnd},
+    units::{ByteCount, ByteRange, FileId, Moment, STEP},
+};
+
+const FILE: FileId = FileId { device: 1, inode: 1 };
+const PROCESS: u32 = 7;
+const SIZE: u64 = 1000 * STEP;
+
+/// The engine, and a device that takes `pace` for a step.
+struct Bench {
+    engine: Engine,
+    now: Moment,
+    pace: Duration,
+    /// Steps that were warmed, or are being warmed.
+    warmed: u64,
+    looks: u32,
+}
+
+impl Bench {
+    fn new(pace: Duration) -> Self {
+        let policy = Policy {
+            ceiling: ByteCount(4 << 30),
+            dry_run: false,
+        };
+        let mut bench = Self {
+            engine: Engine::new(policy),
+            now: Moment(1_000_000_000),
+            pace,
+            warmed: 0,
+            looks: 0,
+        };
+        let place = Place {
+            root: Arc::from(Path::new("/r")),
+            below: "f".into(),
+        };
+        let part = Part {
+            file: FILE,
+            size: SIZE,
+            header: 4096,
+            place,
+        };
+        let model = Model {
+            name: "m".into(),
+            layout: LayoutKind::Single,
+            parts: vec![part],
+        };
+        let description = Description {
+            file: FILE,
+            model: Arc::new(model),
+            position: 0,
+        };
+        bench.feed(Input::Named {
+            process: PROCESS,
+            description,
+        });
+        bench
+    }
+
+    fn feed(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for action in self.engine.handle(self.now, input) {
+                match action {
+                    Action::AskDirect { .. } => self.looks += 1,
+                    Action::Warm { load, part, range, .. } => {
+                        self.warmed += 1;
+                        let submitted = self.now;
+                        self.now = self.now.after(self.pace);
+                        inputs.push(Input::Outcome(outcome(load, part, range, submitted, self.now)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Lets time pass as far as the engine's next deadline.
+    fn wait(&mut self) -> Duration {
+        let deadline = self.engine.deadline().expect("somebody is awaited");
+        let waited = deadline.since(self.now);
+        self.now = self.now.max(deadline);
+        self.feed(Input::Tick);
+        waited
+    }
+}
+
+fn outcome(
+    load: nitro_user::engine::LoadId,
+    part: usize,
+    range: ByteRange,
+    submitted: Moment,
+    completed: Moment,
+) -> Outcome {
+    Outcome {
+        load,
+        part,
+        file: FILE,
+        device: FILE.device,
+        range,
+        end: StepEnd::Done,
+        before: 0,
+        after: range.len(),
+        beyond: 0,
+        submitted,
+        completed,
+    }
+}
+
+#[test]
+fn it_is_looked_at_soon_and_gets_more_with_each_look() {
+    let mut bench = Bench::new(Duration::from_millis(20));
+    assert_eq!((bench.looks, bench.warmed), (1, 4), "8 MiB at first");
+    let mut before = bench.warmed;
+    for _ in 0..3 {
+        bench.wait();
+        assert!(bench.warmed <= 2 * before, "{} after {before}", bench.warmed);
+        before = bench.warmed;
+    }
+    assert_eq!(bench.looks, 4);
+    for _ in 0..10 {
+        bench.wait();
+    }
+    assert_eq!(bench.warmed, 64, "128 MiB where the device was not known when it was announced");
+}
+
+#[test]
+fn a_reader_with_o_direct_gets_nothing_more() {
+    let mut bench = Bench::new(Duration::from_millis(1));
+    bench.feed(Input::Direct {
+        process: PROCESS,
+        file: FILE,
+    });
+    for _ in 0..3 {
+        if bench.engine.deadline().is_some() {
+            bench.wait();
+        }
+    }
+    assert_eq!(bench.warmed, 4);
+}
