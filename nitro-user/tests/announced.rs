@@ -126,7 +126,10 @@ fn it_is_looked_at_soon_and_gets_more_with_each_look() {
     for _ in 0..10 {
         bench.wait();
     }
-    assert_eq!(bench.warmed, 64, "128 MiB where the device was not known when it was announced");
+    assert_eq!(
+        bench.warmed, 64,
+        "128 MiB where the device was not known when it was announced"
+    );
 }
 
 #[test]
