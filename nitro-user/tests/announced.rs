@@ -1,5 +1,7 @@
 //! A load that its command line announced and that was not seen yet: how much is warmed for it, and when no more.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nitro_user::{
