@@ -2,7 +2,9 @@
 
 use rig::tree::ollama;
 
-use super::bed::{MIB, assert_adds_up, cool, happenings, number, receipt, resident, scenario, settled, within};
+use super::bed::{
+    MIB, assert_adds_up, brought, cool, happenings, number, receipt, resident, scenario, settled, within,
+};
 
 #[test]
 fn a_cold_model_is_warmed_ahead_of_a_reader_that_stops_part_way() {
@@ -19,15 +21,9 @@ fn a_cold_model_is_warmed_ahead_of_a_reader_that_stops_part_way() {
         within(std::time::Duration::from_secs(5), "64 MiB ahead of the reader", || {
             resident(weights, 24 * MIB, 88 * MIB) >= 63 * MIB
         });
-        let ahead = settled(std::time::Duration::from_millis(500), || {
-            resident(weights, 0, 256 * MIB)
-        });
+        let ahead = settled(std::time::Duration::from_millis(500), || brought(weights, 256 * MIB));
         assert!(ahead < 256 * MIB, "the window is bounded: {} MiB", ahead / MIB);
-        assert_eq!(
-            resident(weights, 0, ahead),
-            ahead,
-            "in the reader's order, without a hole"
-        );
+        assert_eq!(brought(weights, ahead), ahead, "in the reader's order, without a hole");
 
         let rest = reader.read_to_end(MIB);
         read.bytes += rest.bytes;

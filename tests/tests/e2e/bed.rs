@@ -161,6 +161,19 @@ pub fn resident(path: &Path, start: u64, end: u64) -> u64 {
     inside.filter(|&&here| here).count() as u64 * sys::PAGE
 }
 
+/// Bytes of the first `end` of a file that were brought in since it was cold: those in the page cache, and those that the machine has reclaimed meanwhile.
+pub fn brought(path: &Path, end: u64) -> u64 {
+    let reclaimed = || sys::reclaimed_pages(&File::open(path).unwrap(), end).unwrap();
+    loop {
+        let before = reclaimed();
+        let here = resident(path, 0, end);
+        // One that goes between the two would count twice, or not at all.
+        if reclaimed() == before {
+            return here + before * sys::PAGE;
+        }
+    }
+}
+
 /// All bytes of a file that are in the page cache.
 pub fn resident_all(path: &Path) -> u64 {
     resident(path, 0, u64::MAX / 2)
