@@ -6,7 +6,8 @@
 use nitro_common::{
     Counter, CursorKey, CursorState, Hook, STEP_BYTES, flags,
     settings::{
-        GAP_BYTES, HURRIED_STEPS, IN_ORDER_CALLS, LONG_HURRIED_STEPS, LONG_WAKE_PAUSE, MAP_GAP_BYTES, WAKE_PAUSE,
+        GAP_BYTES, HURRIED_STEPS, IN_ORDER_CALLS, LONG_HURRIED_STEPS, LONG_WAKE_PAUSE, MAP_GAP_BYTES, SERVED_STEPS,
+        WAKE_PAUSE,
     },
 };
 
@@ -213,12 +214,17 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
                 cursor.hurried += 1;
             }
             cursor.emitted = time;
-            let pause = if cursor.hurried < LONG_HURRIED_STEPS {
+            let hurried = if cursor.added_bytes == 0 {
+                cursor.hurried * SERVED_STEPS
+            } else {
+                cursor.hurried
+            };
+            let pause = if hurried < LONG_HURRIED_STEPS {
                 WAKE_PAUSE
             } else {
                 LONG_WAKE_PAUSE
             };
-            wake = !in_passing || cursor.hurried < HURRIED_STEPS || time - cursor.woken >= pause;
+            wake = !in_passing || hurried < HURRIED_STEPS || time - cursor.woken >= pause;
             if wake {
                 cursor.woken = time;
             }
