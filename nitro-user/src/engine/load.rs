@@ -378,14 +378,14 @@ impl Load {
     pub fn warmed(&mut self, outcome: &Outcome, budget: &mut Budget, actions: &mut Vec<Action>) {
         self.in_flight = self.in_flight.saturating_sub(outcome.range.len());
         let step = outcome.range.start / STEP;
-        let mut unused = 0;
+        let mut held = 0;
         if let Some(Some(steps)) = self.parts.get_mut(outcome.part) {
             match outcome.end {
                 StepEnd::Done => {
                     if outcome.gained() > 0 {
                         self.first_submit.get_or_insert(outcome.submitted);
                     }
-                    unused = steps.arrived(step, outcome.gained(), outcome.completed);
+                    held = steps.arrived(step, outcome.gained(), outcome.completed);
                     self.beyond.insert(outcome.part, outcome.beyond);
                 }
                 StepEnd::WholePartResident => steps.cover_all(),
@@ -393,12 +393,13 @@ impl Load {
                 StepEnd::Failed | StepEnd::Stale | StepEnd::Unverified | StepEnd::Refused => {}
             }
         }
+        let unused = outcome.gained().min(held);
         self.unused += unused;
         if self.stranded_in_flight > 0 {
             self.stranded_in_flight = self.stranded_in_flight.saturating_sub(outcome.range.len());
             self.stranded += unused;
         }
-        budget.arrived(outcome.file, outcome.range, unused);
+        budget.arrived(outcome.file, outcome.range, held);
         match outcome.end {
             StepEnd::Failed => self.skip(Skip::Unreadable, actions),
             StepEnd::Refused => self.skip(Skip::Busy, actions),

@@ -105,14 +105,15 @@ impl Steps {
         }
     }
 
-    /// Takes a step's result: `gained` bytes, seen complete at `completed`. Returns the bytes that nobody has asked for yet.
+    /// Takes a step's result: `gained` bytes, seen complete at `completed`. Returns the bytes of ours in it if nobody has asked for them yet.
     pub fn arrived(&mut self, step: u64, gained: u64, completed: Moment) -> u64 {
         let Some(step) = self.at(step) else { return 0 };
         step.in_flight = false;
         let gained = u32::try_from(gained).unwrap_or(u32::MAX);
         if !step.demanded {
-            step.ours = gained;
-            return u64::from(gained);
+            // A step that lost pages and was brought in again has the others still.
+            step.ours = step.ours.saturating_add(gained).min(STEP as u32);
+            return u64::from(step.ours);
         }
         // A buffered read's event comes after its wait, so that a completion seen just before may have been waited for: late unless
         // it was certainly there.
@@ -188,5 +189,22 @@ impl Steps {
         let start = usize::try_from(steps.start).unwrap_or(count).min(count);
         let end = usize::try_from(steps.end).unwrap_or(count).clamp(start, count);
         &mut self.steps[start..end]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_lost_a_page_and_got_it_back_is_still_ours() {
+        let mut steps = Steps::new(2 * STEP);
+        steps.submit(0);
+        assert_eq!(steps.arrived(0, STEP, Moment(1)), STEP);
+        assert_eq!(steps.evicted(ByteRange::new(4096, 4096)), 4096);
+        assert!(!steps.is_warm(0), "it may be asked for again");
+        steps.submit(0);
+        assert_eq!(steps.arrived(0, 4096, Moment(2)), STEP);
+        assert_eq!(steps.demand(ByteRange::new(0, STEP), Moment(3)).used, STEP);
     }
 }
