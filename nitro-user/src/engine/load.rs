@@ -41,6 +41,10 @@ const FIRST_CHECK: Duration = Duration::from_millis(2);
 /// … up to this.
 const LAST_CHECK: Duration = Duration::from_millis(250);
 
+/// Most loaders open their model so soon after they start, or much later: until then the window does not grow, since a device with a burst to spare would have
+/// done with twice as much for one that reads with `O_DIRECT`.
+const OPENS_WITHIN: Duration = Duration::from_millis(10);
+
 /// Where a load stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -434,7 +438,9 @@ impl Load {
         if self.stage == Stage::Announced && silent < IDLE_END && now.since(self.checked) >= self.check_pause {
             self.checked = now;
             self.check_pause = (2 * self.check_pause).min(LAST_CHECK);
-            self.window.ramp_up();
+            if now.since(self.begun) >= OPENS_WITHIN {
+                self.window.ramp_up();
+            }
             self.ask_direct(actions);
         }
         if silent >= FREEZE && self.stage != Stage::Announced && !self.frozen {
