@@ -17,7 +17,7 @@ const MOST_OPENING: u64 = 256 << 20;
 /// Usual time from a runner's command line to its first read; an unconfirmed window may grow to what the device does in it.
 const LEAD: Duration = Duration::from_secs(2);
 
-/// An unconfirmed window begins with so much and doubles with every look at its process: one that soon opens its file with `O_DIRECT` is found out before it pays for more.
+/// An unconfirmed window begins with so much and doubles with the later looks at its process: one that soon opens its file with `O_DIRECT` is found out before it pays for more.
 const FIRST_UNCONFIRMED: u64 = 8 << 20;
 
 /// After a jump into the cold, at least so much.
