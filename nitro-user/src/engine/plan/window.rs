@@ -18,7 +18,7 @@ const MOST_OPENING: u64 = 256 << 20;
 const LEAD: Duration = Duration::from_secs(2);
 
 /// An unconfirmed window begins with so much and doubles with the later looks at its process: one that soon opens its file with `O_DIRECT` is found out before it pays for more.
-const FIRST_UNCONFIRMED: u64 = 8 << 20;
+const FIRST_UNCONFIRMED: u64 = 4 << 20;
 
 /// After a jump into the cold, at least so much.
 const LEAST_AFTER_JUMP: u64 = 8 << 20;
@@ -126,7 +126,7 @@ mod tests {
                 size >> 20
             })
             .collect();
-        assert_eq!(sizes, [8, 16, 32, 64, 95, 95]);
+        assert_eq!(sizes, [4, 8, 16, 32, 64, 95]);
         // What the kernel took away, it would take again.
         window.lost(64 << 20);
         let shrunk = window.size();
