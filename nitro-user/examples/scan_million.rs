@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use nitro_user::catalog::{Catalog, open_roots};
+use nitro_user::catalog::{Catalog, exclude::Exclude, open_roots};
 
 /// Files in one directory.
 const EACH: usize = 1000;
@@ -62,7 +62,7 @@ fn measure(count: usize, place: &Path) -> Result<()> {
 fn scan(root: PathBuf) -> Result<()> {
     let roots = open_roots(&[root], false)?;
     let began = Instant::now();
-    let (catalog, report) = Catalog::scan(&roots, Arc::default());
+    let (catalog, report) = Catalog::scan(&roots, Arc::default(), Exclude::default());
     let took = began.elapsed();
     let status = std::fs::read_to_string("/proc/self/status")?;
     let value = |key: &str| {

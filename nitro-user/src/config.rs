@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
+    catalog::exclude::Exclude,
     source::attach::EventChoice,
     sys::memory,
     units::{ByteCount, Size},
@@ -22,6 +23,10 @@ pub struct Config {
     pub events: EventChoice,
     /// Predict and tell, warm nothing.
     pub dry_run: bool,
+    /// What below the roots is left out.
+    pub exclude: Exclude,
+    /// Programs whose reads are neither helped nor counted.
+    pub ignored_programs: Vec<String>,
     /// Wait for roots that do not exist yet.
     pub wait: bool,
     /// One JSON object per line instead of lines for people.

@@ -159,7 +159,12 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
         .map(|root| root.path.to_string_lossy().into_owned())
         .collect();
     let (tell, mut catalog_events) = mpsc::channel(256);
-    let catalog = CatalogService::start(roots, std::sync::Arc::new(Devices::default()), tell)?;
+    let catalog = CatalogService::start(
+        roots,
+        std::sync::Arc::new(Devices::default()),
+        config.exclude.clone(),
+        tell,
+    )?;
     let catalog = LetGo::new(catalog);
 
     // The map of watched files cannot grow: its capacity follows from the first scan.

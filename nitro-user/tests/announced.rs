@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{path::Path, sync::Arc, time::Duration};
+mod one_file;
+
+use std::time::Duration;
 
 use nitro_user::{
-    catalog::model::{Description, LayoutKind, Model, Part, Place},
-    engine::{Action, Engine, Input, Outcome, Policy, input::StepEnd},
-    units::{ByteCount, ByteRange, FileId, Moment, STEP},
+    engine::{Action, Engine, Input, input::StepEnd},
+    units::{Moment, STEP},
 };
+use one_file::FILE;
 
-const FILE: FileId = FileId { device: 1, inode: 1 };
 const PROCESS: u32 = 7;
 const SIZE: u64 = 1000 * STEP;
 
@@ -26,40 +27,16 @@ struct Bench {
 
 impl Bench {
     fn new(pace: Duration) -> Self {
-        let policy = Policy {
-            ceiling: ByteCount(4 << 30),
-            dry_run: false,
-        };
         let mut bench = Self {
-            engine: Engine::new(policy),
+            engine: Engine::new(one_file::policy(4 << 30)),
             now: Moment(1_000_000_000),
             pace,
             warmed: 0,
             looks: 0,
         };
-        let place = Place {
-            root: Arc::from(Path::new("/r")),
-            below: "f".into(),
-        };
-        let part = Part {
-            file: FILE,
-            size: SIZE,
-            header: 4096,
-            place,
-        };
-        let model = Model {
-            name: "m".into(),
-            layout: LayoutKind::Single,
-            parts: vec![part],
-        };
-        let description = Description {
-            file: FILE,
-            model: Arc::new(model),
-            position: 0,
-        };
         bench.feed(Input::Named {
             process: PROCESS,
-            description,
+            description: one_file::description(SIZE),
         });
         bench
     }
@@ -70,11 +47,12 @@ impl Bench {
             for action in self.engine.handle(self.now, input) {
                 match action {
                     Action::AskDirect { .. } => self.looks += 1,
-                    Action::Warm { load, part, range, .. } => {
+                    Action::Warm { load, range, .. } => {
                         self.warmed += 1;
                         let submitted = self.now;
                         self.now = self.now.after(self.pace);
-                        inputs.push(Input::Outcome(outcome(load, part, range, submitted, self.now)));
+                        let outcome = one_file::outcome(load, range, StepEnd::Done, range.len(), submitted, self.now);
+                        inputs.push(Input::Outcome(outcome));
                     }
                     _ => {}
                 }
@@ -89,28 +67,6 @@ impl Bench {
         self.now = self.now.max(deadline);
         self.feed(Input::Tick);
         waited
-    }
-}
-
-fn outcome(
-    load: nitro_user::engine::LoadId,
-    part: usize,
-    range: ByteRange,
-    submitted: Moment,
-    completed: Moment,
-) -> Outcome {
-    Outcome {
-        load,
-        part,
-        file: FILE,
-        device: FILE.device,
-        range,
-        end: StepEnd::Done,
-        before: 0,
-        after: range.len(),
-        beyond: 0,
-        submitted,
-        completed,
     }
 }
 

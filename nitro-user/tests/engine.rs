@@ -181,6 +181,59 @@ fn two_loads_share_the_device_fairly() {
     }
 }
 
+const APART: Duration = Duration::from_millis(20);
+
+/// Several readers of one file of 2 GiB, each with the steps that `visits` gives it, which start `apart` after each other.
+fn together(readers: u64, apart: Duration, visits: impl Fn(u64) -> Vec<u64>) -> Report {
+    let mut scenario = scenario(vec![2 * GIB], LayoutKind::Gguf);
+    let one = scenario.readers[0].clone();
+    scenario.readers = (0..readers)
+        .map(|reader| ReaderSpec {
+            start: Moment(reader * apart.as_nanos() as u64),
+            visits: visits(reader).into_iter().map(|step| (0, step)).collect(),
+            shares: visits(reader).is_empty().then_some(0),
+            ..one.clone()
+        })
+        .collect();
+    let report = run(&scenario);
+    check(&report);
+    let last = report.reader_times.iter().max().copied().unwrap_or_default();
+    assert!(last < Duration::from_secs_f64(1.2 * 2.15), "{:?}", report.reader_times);
+    assert_eq!(report.receipts.len(), 1, "{:#?}", report.receipts);
+    assert_eq!(report.receipts[0].demanded.0, 2 * GIB);
+    assert!(report.device_bytes <= 2 * GIB / 100 * 101, "{}", report.device_bytes);
+    report
+}
+
+#[test]
+fn eight_ranks_that_read_one_model_are_one_load() {
+    let report = together(8, APART, |_| (0..1024).collect());
+    assert_eq!(report.receipts[0].pids.len(), 8);
+}
+
+#[test]
+fn eight_ranks_with_an_eighth_each_are_one_load() {
+    let report = together(8, APART, |rank| (128 * rank..128 * (rank + 1)).collect());
+    assert_eq!(report.receipts[0].pids.len(), 8);
+}
+
+#[test]
+fn readers_that_take_turns_are_one_load() {
+    // All from the first one's list.
+    together(8, Duration::ZERO, |reader| {
+        if reader == 0 { (0..1024).collect() } else { Vec::new() }
+    });
+}
+
+#[test]
+fn one_reader_with_sixteen_places_is_helped_at_each() {
+    together(1, APART, |_| {
+        (0..64)
+            .flat_map(|turn| (0..16).map(move |place| place * 64 + turn))
+            .collect()
+    });
+}
+
 prop_compose! {
     fn any_reader(parts: usize)(
         start in 0u64..2_000_000_000,
@@ -190,7 +243,7 @@ prop_compose! {
         think in 0u64..8_000,
     ) -> ReaderSpec {
         let visits = jumps.into_iter().flat_map(|(part, from, count)| (from..from + count).map(move |step| (part, step))).collect();
-        ReaderSpec { start: Moment(start), visits, kind, request, think: Duration::from_micros(think) }
+        ReaderSpec { start: Moment(start), visits, shares: None, kind, request, think: Duration::from_micros(think) }
     }
 }
 

@@ -1,18 +1,16 @@
 //! What the engine does when a worker finds another file than the catalog had described.
 
-use std::{path::Path, sync::Arc};
+mod one_file;
 
 use nitro_user::{
-    catalog::model::{Description, LayoutKind, Model, Part, Place},
     engine::{
-        Access, AccessKind, Action, Engine, Input, LoadId, Outcome, Policy,
+        Action, Engine, Input, LoadId,
         happening::{Skip, What},
         input::StepEnd,
     },
-    units::{ByteCount, ByteRange, FileId, Moment, STEP},
+    units::{ByteRange, Moment, STEP},
 };
 
-const FILE: FileId = FileId { device: 1, inode: 1 };
 const PROCESS: u32 = 7;
 
 /// The engine with a catalog and a kernel that answer at once, and workers that do not.
@@ -29,12 +27,8 @@ struct Bench {
 
 impl Bench {
     fn new(size: u64) -> Self {
-        let policy = Policy {
-            ceiling: ByteCount(1 << 30),
-            dry_run: false,
-        };
         Self {
-            engine: Engine::new(policy),
+            engine: Engine::new(one_file::policy(1 << 30)),
             now: Moment(1_000_000_000),
             size,
             asked: 0,
@@ -51,7 +45,7 @@ impl Bench {
                 match action {
                     Action::Describe(file) => {
                         self.asked += 1;
-                        let description = Some(self.description());
+                        let description = Some(one_file::description(self.size));
                         inputs.push(Input::Described { file, description });
                     }
                     Action::Count { load, .. } => inputs.push(Input::Counted {
@@ -66,44 +60,16 @@ impl Bench {
         }
     }
 
-    fn description(&self) -> Description {
-        let place = Place {
-            root: Arc::from(Path::new("/r")),
-            below: "f".into(),
-        };
-        let part = Part {
-            file: FILE,
-            size: self.size,
-            header: 4096,
-            place,
-        };
-        let model = Model {
-            name: "m".into(),
-            layout: LayoutKind::Single,
-            parts: vec![part],
-        };
-        Description {
-            file: FILE,
-            model: Arc::new(model),
-            position: 0,
-        }
-    }
-
     /// A slow reader reads these steps.
     fn read(&mut self, steps: std::ops::Range<u64>) {
         for step in steps {
             self.now = Moment(self.now.0 + 20_000_000);
-            let access = Access {
-                at: self.now,
-                process: PROCESS,
-                thread: PROCESS,
-                file: FILE,
-                generation: self.generation,
-                range: ByteRange::new(step * STEP, 128 << 10),
-                kind: AccessKind::Read,
-                jump: false,
-                in_order: true,
-            };
+            let access = one_file::access(
+                self.now,
+                PROCESS,
+                self.generation,
+                ByteRange::new(step * STEP, 128 << 10),
+            );
             self.feed(Input::Access(access));
         }
     }
@@ -111,19 +77,7 @@ impl Bench {
     /// All steps with the workers end so.
     fn end_all(&mut self, end: StepEnd) {
         for (load, range) in std::mem::take(&mut self.warming) {
-            let outcome = Outcome {
-                load,
-                part: 0,
-                file: FILE,
-                device: FILE.device,
-                range,
-                end,
-                before: 0,
-                after: 0,
-                beyond: 0,
-                submitted: self.now,
-                completed: self.now,
-            };
+            let outcome = one_file::outcome(load, range, end, 0, self.now, self.now);
             self.feed(Input::Outcome(outcome));
         }
     }
@@ -142,6 +96,24 @@ fn a_stale_file_is_described_again_and_helped_with_its_new_size() {
     assert!(!bench.warming.is_empty());
     assert!(bench.warming.iter().all(|(_, range)| range.end <= 8 * STEP));
     assert_eq!(bench.engine.loads().count(), 1);
+}
+
+#[test]
+fn a_file_that_is_read_beyond_its_known_end_is_described_again() {
+    let mut bench = Bench::new(8 * STEP);
+    bench.read(0..8);
+    while !bench.warming.is_empty() {
+        bench.end_all(StepEnd::Done);
+    }
+    bench.size = 16 * STEP;
+    bench.read(8..12);
+    assert_eq!(bench.asked, 2);
+    assert_eq!(bench.told, [Skip::Changed.reason()]);
+    assert!(!bench.warming.is_empty());
+    assert!(bench.warming.iter().all(|(_, range)| range.end <= 16 * STEP));
+    // It grows on: once in a while is enough.
+    bench.read(16..20);
+    assert_eq!(bench.asked, 2);
 }
 
 #[test]

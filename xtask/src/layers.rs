@@ -39,7 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // It passes values on and answers clients: no stage of the agent is within its reach.
     ("control", &["control", "observe", "engine::receipt", "sys", "units"]),
-    ("config", &["source::attach", "sys", "units"]),
+    ("config", &["catalog::exclude", "source::attach", "sys", "units"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),
 ];

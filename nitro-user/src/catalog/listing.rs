@@ -5,9 +5,12 @@
 //! It keeps no descriptor and knows nothing of the table.
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::{CStr, CString, OsStr},
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -23,7 +26,7 @@ use nix::{
     },
 };
 
-use super::{growing::RECENT, identity::Devices, table::DirNumber};
+use super::{exclude::Exclude, growing::RECENT, identity::Devices, table::DirNumber};
 use crate::{
     sys::{
         open::open_directory_beneath,
@@ -60,6 +63,8 @@ pub(super) struct Job {
     pub below: PathBuf,
     /// `st_dev` of the directory above it: only where it differs can another file system begin.
     pub above: Option<u32>,
+    /// What is left out.
+    pub exclude: Exclude,
 }
 
 /// What became of the inotify watch.
@@ -180,7 +185,7 @@ pub(super) fn list(job: &Job, devices: &Devices, inotify: Option<&Inotify>, sink
     }) {
         return;
     }
-    let end = match read(opened, devices, &mut |names| sink(Listing::Names { dir, names })) {
+    let end = match read(job, opened, devices, &mut |names| sink(Listing::Names { dir, names })) {
         Ok(true) => Listing::Complete { dir },
         Ok(false) => return,
         Err(error) => failed(error),
@@ -214,7 +219,7 @@ fn watch(inotify: &Inotify, opened: &OwnedFd) -> Watching {
 }
 
 /// Reads all names. `Ok(false)`: the sink wants no more.
-fn read(opened: OwnedFd, devices: &Devices, sink: &mut dyn FnMut(Names) -> bool) -> io::Result<bool> {
+fn read(job: &Job, opened: OwnedFd, devices: &Devices, sink: &mut dyn FnMut(Names) -> bool) -> io::Result<bool> {
     let mut opened = Dir::from_fd(opened)?;
     let mut names = Names::default();
     // Statuses are asked relative to a descriptor of its own: the iterator holds the first one.
@@ -223,7 +228,8 @@ fn read(opened: OwnedFd, devices: &Devices, sink: &mut dyn FnMut(Names) -> bool)
     for entry in opened.iter() {
         let entry = entry?;
         let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
+        if matches!(name.to_bytes(), b"." | b"..") || job.exclude.covers(&job.below, OsStr::from_bytes(name.to_bytes()))
+        {
             continue;
         }
         match entry.file_type() {
@@ -285,7 +291,10 @@ fn push_status(names: &mut Names, at: &OwnedFd, name: &CStr, status: &Status, de
 pub(super) fn look<'a>(job: &Job, names: impl IntoIterator<Item = &'a [u8]>, devices: &Devices) -> io::Result<Names> {
     let mut found = Names::default();
     let (opened, _) = open(job)?;
-    for name in names {
+    let kept = names
+        .into_iter()
+        .filter(|name| !job.exclude.covers(&job.below, OsStr::from_bytes(name)));
+    for name in kept {
         let Ok(name) = CString::new(name) else { continue };
         if let Ok(status) = status_at(opened.as_fd(), &name) {
             push_status(&mut found, &opened, &name, &status, devices.device_of(&status));

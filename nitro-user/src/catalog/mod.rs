@@ -14,6 +14,7 @@ mod changes;
 mod contents;
 mod delta;
 mod describe;
+pub mod exclude;
 mod growing;
 pub mod identity;
 pub mod layout;
@@ -47,6 +48,7 @@ use self::{
     answers::Descriptions,
     contents::Contents,
     delta::Delta,
+    exclude::Exclude,
     growing::Growing,
     identity::Devices,
     links::Anchor,
@@ -107,6 +109,7 @@ pub enum CatalogError {
 #[derive(Debug)]
 pub struct Catalog {
     devices: Arc<Devices>,
+    exclude: Exclude,
     table: Table,
     anchors: Vec<Anchor>,
     warnings: Warnings,
@@ -125,7 +128,7 @@ pub struct Catalog {
 
 impl Catalog {
     /// A catalog that knows no file yet.
-    fn new(roots: &[WatchRoot], devices: Arc<Devices>) -> Self {
+    fn new(roots: &[WatchRoot], devices: Arc<Devices>, exclude: Exclude) -> Self {
         let anchors = roots
             .iter()
             .map(|root| Anchor {
@@ -135,6 +138,7 @@ impl Catalog {
             .collect();
         Self {
             devices,
+            exclude,
             table: Table::default(),
             anchors,
             warnings: Warnings::default(),
@@ -149,8 +153,8 @@ impl Catalog {
 
     /// Looks through `roots` once, without following what changes later: see [`service`] for that. Roots that are not
     /// there, and files that vanish, are no error.
-    pub fn scan(roots: &[WatchRoot], devices: Arc<Devices>) -> (Self, ScanReport) {
-        let mut catalog = Self::new(roots, devices);
+    pub fn scan(roots: &[WatchRoot], devices: Arc<Devices>, exclude: Exclude) -> (Self, ScanReport) {
+        let mut catalog = Self::new(roots, devices, exclude);
         let stop = AtomicBool::new(false);
         let mut delta = Delta::default();
         catalog.look_through_roots(
@@ -201,6 +205,7 @@ impl Catalog {
             root,
             below: self.table.path_of_dir(dir).into(),
             above,
+            exclude: self.exclude.clone(),
         })
     }
 

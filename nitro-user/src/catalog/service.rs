@@ -32,6 +32,7 @@ use super::{
     BATCH, Catalog, CatalogError, CatalogEvent, CatalogRequest, SMALLEST_WATCHED, WatchRoot,
     changes::Pending,
     delta::Delta,
+    exclude::Exclude,
     identity::Devices,
     presence::Presence,
     scan::{Means, Reach},
@@ -76,6 +77,7 @@ impl CatalogService {
     pub fn start(
         roots: Vec<WatchRoot>,
         devices: Arc<Devices>,
+        exclude: Exclude,
         events: Sender<CatalogEvent>,
     ) -> Result<Self, CatalogError> {
         let failed = |operation: &'static str| {
@@ -96,7 +98,7 @@ impl CatalogService {
         };
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(io::Error::from);
         let service = Service {
-            catalog: Catalog::new(&roots, devices),
+            catalog: Catalog::new(&roots, devices, exclude),
             inotify: inotify.map_err(instances)?,
             presence: Presence::new().map_err(instances)?,
             pending: Pending::default(),

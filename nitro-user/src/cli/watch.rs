@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{outlet::Outlet, print::Printer};
 use crate::{
+    catalog::exclude::{Exclude, Pattern},
     config::{Config, ConfigError, SOCKET, ceiling, resolve_home},
     daemon,
     source::attach::EventChoice,
@@ -35,6 +36,13 @@ pub struct Options {
     /// One JSON object per line.
     #[arg(long)]
     json: bool,
+    /// Leave out what this pattern matches below the directories; repeatable. One without a slash is matched with names (*.tmp), one with a slash with paths
+    /// below a directory (old/**).
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<Pattern>,
+    /// Neither help nor count what this program reads; repeatable. The name is that of ps -o comm.
+    #[arg(long, value_name = "NAME")]
+    ignore_program: Vec<String>,
     /// Wait for directories that do not exist yet.
     #[arg(long)]
     wait: bool,
@@ -69,6 +77,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         ceiling: ceiling(options.memory)?,
         events: options.events,
         dry_run: options.dry_run,
+        exclude: Exclude::new(&options.exclude)?,
+        ignored_programs: options.ignore_program,
         wait: options.wait,
         json: options.json,
         quiet: options.quiet,

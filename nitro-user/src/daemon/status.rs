@@ -78,9 +78,9 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSo
 fn load_status(load: &Load) -> LoadStatus {
     LoadStatus {
         model: load.model.name.clone(),
-        program: load.program.clone(),
-        pid: load.process,
-        user: load.user,
+        program: load.readers.program().map(str::to_owned),
+        pid: load.readers.first(),
+        user: load.readers.user(),
         stage: load.stage.name().to_owned(),
         skipped: match load.stage {
             Stage::Skipped(skip) => Some(skip.reason().to_owned()),

@@ -65,6 +65,7 @@ impl Wiring {
             engine: Engine::new(Policy {
                 ceiling: config.ceiling,
                 dry_run: config.dry_run,
+                ignored: config.ignored_programs.clone(),
             }),
             workers: Workers::new(outcomes),
             processes: LetGo::new(ProcessReader::start(answers)?),
@@ -136,6 +137,7 @@ impl Wiring {
                 self.telling.named(process, &name);
                 self.feed(Input::Program { process, name, user });
             }
+            Answer::Arguments { name, .. } if self.engine.ignores(&name) => {}
             Answer::Arguments { process, arguments, .. } => {
                 // Full or stopping: what the process reads will be seen when it reads.
                 let _ = self.catalog.ask(CatalogRequest::Match { process, arguments });
@@ -279,9 +281,12 @@ impl Wiring {
                 }
                 Action::Cancel { load } => self.workers.cancel(load),
                 Action::Close { load } => self.workers.close(load),
-                Action::Count { load, process, model } => {
+                Action::Count { load, processes, model } => {
                     let concerns = |file| model.parts.iter().any(|part| part.file == file);
-                    let counts = source.take_counts(process, concerns);
+                    let counts = processes
+                        .iter()
+                        .flat_map(|process| source.take_counts(*process, concerns));
+                    let counts: Vec<ThreadCounts> = counts.collect();
                     // What our own threads brought in for it, the outcomes told; their cursors would fill the map in time.
                     source.take_counts(std::process::id(), concerns);
                     self.feed(Input::Counted {

@@ -55,12 +55,12 @@ pub enum Action {
         /// Which load.
         load: LoadId,
     },
-    /// Take the kernel's counters of a process on a model's files, so that the next load starts at zero; answered by `Input::Counted`.
+    /// Take the kernel's counters of processes on a model's files, so that the next load starts at zero; answered by `Input::Counted`.
     Count {
         /// For which load.
         load: LoadId,
-        /// Process id.
-        process: u32,
+        /// Process ids.
+        processes: Vec<u32>,
         /// The model.
         model: Arc<Model>,
     },

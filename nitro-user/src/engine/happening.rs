@@ -57,6 +57,8 @@ pub enum Skip {
     DryRun,
     /// Named on a command line, and never read.
     NeverRead,
+    /// `--ignore-program`.
+    Ignored,
 }
 
 impl Skip {
@@ -74,6 +76,7 @@ impl Skip {
             Self::FastDevice => "the device keeps up without help",
             Self::DryRun => "dry run",
             Self::NeverRead => "named on a command line, not read",
+            Self::Ignored => "its program is ignored",
         }
     }
 }

@@ -98,6 +98,13 @@ pub enum AccessKind {
     Brought,
 }
 
+impl AccessKind {
+    /// Whether bytes are asked for.
+    pub const fn is_demand(self) -> bool {
+        matches!(self, Self::Read | Self::MapTouch | Self::MapPopulate)
+    }
+}
+
 /// One access event: the first of a step, or a jump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
@@ -134,6 +141,16 @@ pub struct FileCounts {
     pub added: u64,
     /// Of those, bytes it waited for.
     pub missed: u64,
+}
+
+impl FileCounts {
+    /// Adds what was counted elsewhere of the same file.
+    pub fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.bytes += other.bytes;
+        self.added += other.added;
+        self.missed += other.missed;
+    }
 }
 
 /// How a step ended.
@@ -174,7 +191,7 @@ pub struct Outcome {
     pub before: u64,
     /// Bytes up to date afterwards, by `mincore`.
     pub after: u64,
-    /// Bytes that were brought in beyond `range` with it and that no later step has claimed yet.
+    /// Bytes that were brought in beyond `range` with it, in the next step; that step's own outcome counts them again.
     pub beyond: u64,
     /// When its first readahead was called.
     pub submitted: Moment,

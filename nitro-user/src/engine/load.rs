@@ -1,10 +1,13 @@
-//! One process consuming one model, from its first access until it stops: how far it is, how sure we are, what was done for it.
+//! One model being consumed, by one process or several together, from the first access until they stop: how far they are, how sure we are, what was
+//! done for them.
 
+mod groups;
 mod leave_alone;
+mod readers;
 mod silent;
 mod steps_ahead;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     action::{Action, LoadId},
@@ -15,18 +18,22 @@ use super::{
         admission::{self, Admission, Pace},
         budget::Budget,
         device::Device,
-        window::Window,
     },
     receipt::{self, Receipt},
     steps::Steps,
-    walk::{Move, Walk},
+    walk::Move,
 };
 use crate::{
     catalog::model::Model,
     units::{ByteCount, ByteRange, FileId, Moment, STEP},
 };
 
+use groups::Groups;
+use readers::Readers;
 pub use steps_ahead::Planned;
+
+/// Whoever reads a model so long after the last access to it begins a load of its own.
+const TOGETHER: Duration = Duration::from_secs(10);
 
 /// A reader silent for so long gets nothing more warmed and its descriptors are closed, until it is heard again. Longer than the pauses of
 /// loaders that work on a shard before they read the next.
@@ -73,7 +80,7 @@ impl Stage {
     }
 }
 
-/// What names a model among the loads of a process: its first file, or `file` for a model without parts.
+/// What names a model among the loads: its first file, or `file` for a model without parts.
 pub fn key(model: &Model, file: FileId) -> FileId {
     model.parts.first().map_or(file, |part| part.file)
 }
@@ -85,22 +92,14 @@ pub struct Load {
     pub id: LoadId,
     /// Its model's key: see [`key`].
     pub key: FileId,
-    /// The process.
-    pub process: u32,
-    /// Its program, once known.
-    pub program: Option<String>,
-    /// Its user, once known.
-    pub user: Option<u32>,
-    /// What it loads.
+    /// Who loads.
+    pub readers: Readers,
+    /// What is loaded.
     pub model: Arc<Model>,
     /// Where it stands.
     pub stage: Stage,
     /// Bytes with the workers.
     pub in_flight: u64,
-    /// By part, bytes brought in beyond the last step.
-    pub(super) beyond: BTreeMap<usize, u64>,
-    /// Its process has ended.
-    pub(super) process_ended: bool,
     pub(super) evidence: Evidence,
     pub(super) started: Moment,
     pub(super) last_access: Option<Moment>,
@@ -109,23 +108,19 @@ pub struct Load {
     pub(super) parts: Vec<Option<Steps>>,
     pub(super) skipped: Vec<Skip>,
     pub(super) kinds: receipt::KindCounts,
-    /// It made a mapping and the event mode said so: it may read without a sign.
-    mapped: bool,
+    /// What the kernel counted for it so far, by file.
+    pub(super) counts: Vec<FileCounts>,
+    /// Questions for its counters that were not answered yet.
+    uncounted: u32,
     begun: Moment,
     /// When the process was last looked at for `O_DIRECT`.
     checked: Moment,
     /// From then to the next look.
     check_pause: Duration,
-    window: Window,
-    /// Bytes warmed and not used by this reader.
-    unused: u64,
-    /// Of those, bytes that the reader jumped away from: it may come back to them, they do not hold up what is ahead of it.
-    stranded: u64,
-    /// Bytes that were in flight when it jumped: steps of one load arrive in order, so that the next to arrive are these.
-    stranded_in_flight: u64,
-    walk: Walk,
-    /// After a jump into the cold nothing is warmed until the reader walks again.
-    lost: bool,
+    /// Where its readers are.
+    groups: Groups,
+    /// The part that it was heard of by.
+    expected: usize,
     admission: Admission,
     /// The reader is served so fast that help could only cost it.
     keeps_up: bool,
@@ -153,14 +148,10 @@ impl Load {
         Self {
             id,
             key,
-            process,
-            program: None,
-            user: None,
+            readers: Readers::begin(process),
             model,
             stage: Stage::Suspected,
             in_flight: 0,
-            beyond: BTreeMap::new(),
-            process_ended: false,
             evidence: Evidence::Header,
             started: now,
             last_access: None,
@@ -169,16 +160,13 @@ impl Load {
             parts: (0..parts).map(|_| None).collect(),
             skipped: Vec::new(),
             kinds: receipt::KindCounts::default(),
-            mapped: false,
+            counts: Vec::new(),
+            uncounted: 0,
             begun: now,
             checked: now,
             check_pause: FIRST_CHECK,
-            window: Window::default(),
-            unused: 0,
-            stranded: 0,
-            stranded_in_flight: 0,
-            walk: Walk::begin(position),
-            lost: false,
+            groups: Groups::default(),
+            expected: position,
             admission: Admission::default(),
             keeps_up: false,
             pace: Pace::Unknown,
@@ -190,10 +178,10 @@ impl Load {
         }
     }
 
-    /// Learns who reads.
-    pub fn identify(&mut self, name: &str, user: u32) {
-        self.program = Some(name.to_owned());
-        self.user = Some(user);
+    /// Whether `process` belongs to it: it takes part already, or comes soon enough to be one of several that load together.
+    pub fn takes(&self, process: u32, now: Moment) -> bool {
+        let heard = self.last_access.unwrap_or(self.begun);
+        self.readers.contains(process) || now.since(heard) < TOGETHER
     }
 
     /// Index of `file` among its parts; `likely` is looked at first.
@@ -217,20 +205,25 @@ impl Load {
         part: usize,
         access: &Access,
         budget: &Budget,
-        device: &Device,
+        device: &mut Device,
         actions: &mut Vec<Action>,
     ) {
         if self.stage == Stage::Ended {
             return;
         }
-        if self.last_access.is_none() {
-            self.started = access.at;
+        // Who looks at a header while others read neither begins their load nor keeps it open.
+        if self.readers.counts(access.process) {
+            if self.last_access.is_none() {
+                self.started = access.at;
+            }
+            self.last_access = Some(access.at.max(self.last_access.unwrap_or_default()));
+            self.frozen = false;
         }
-        self.last_access = Some(access.at.max(self.last_access.unwrap_or_default()));
-        self.frozen = false;
         self.kinds.count(access);
-        self.mapped |= access.kind == AccessKind::Map;
-        if matches!(access.kind, AccessKind::Open | AccessKind::Map | AccessKind::Brought) {
+        if access.kind == AccessKind::Map {
+            self.readers.note_mapping(access.process);
+        }
+        if !access.kind.is_demand() {
             return;
         }
         let Some(known) = self.model.parts.get(part) else {
@@ -240,40 +233,52 @@ impl Load {
         let steps = self.parts[part].get_or_insert_with(|| Steps::new(size));
         let warm = steps.is_warm(access.range.start / STEP);
         let met = steps.demand(access.range, access.at);
-        self.unused = self.unused.saturating_sub(met.used);
-        self.stranded = self.stranded.min(self.unused);
-        self.window.consumed(met.used);
         self.pace = self.admission.observe(access.at, met.fresh * STEP);
 
-        let jumped = self.walk.follow(part, access, met, warm) == Move::ColdJump;
+        let placed = self.groups.place(part, access);
+        let jumped = self.groups.follow(placed, part, access, met, warm) == Move::ColdJump;
+        let helped = self.stage == Stage::Confirmed;
+        let places = self.groups.alive(FREEZE);
+        let Some(group) = self.groups.get_mut(placed.group) else {
+            return;
+        };
+        group.window.consumed(met.used);
+        if !warm && group.is_shared() {
+            device.shared(access.range.len());
+        }
         // A jump into a step that was accessed in passing is one into the cold as well.
         let cold = !warm && (met.fresh > 0 || jumped);
-        if cold {
-            // What was warmed lies elsewhere: it must not hold up what is ahead of the reader now.
-            self.stranded = self.unused;
-            self.stranded_in_flight = self.in_flight;
-        }
         if jumped {
-            self.window.jumped(self.walk.typical_run());
-            self.lost = self.walk.typical_run() < STEP;
-        } else if access.in_order || !access.jump {
-            self.lost = false;
+            group.window.jumped(group.walk.typical_run());
+            group.lost = group.walk.typical_run() < STEP;
+        } else if group.walks(access, placed) {
+            group.lost = false;
+            if helped && group.window.size() == 0 {
+                group.window.open(device.rate(), places);
+            }
         }
+        let lost = group.lost;
         // Where the reader has caught up, or walks on after a jump, it wants the rest of the very step it is in: without readahead of its own
         // it would fetch it page by page.
-        let walks = access.in_order || (cold && !self.lost);
+        let walks = access.in_order || (cold && !lost);
         if walks && let Some(Some(steps)) = self.parts.get_mut(part) {
             steps.want_rest(access.range.start / STEP);
         }
         if self.stage == Stage::Confirmed {
             self.judge(device);
-            if self.walk.is_random() {
+            if self.groups.are_random(FREEZE) {
                 self.skip(Skip::Random, actions);
             }
         }
-        if evidence::of_access(access, header) == Evidence::Progress
-            && matches!(self.stage, Stage::Suspected | Stage::Announced)
-        {
+        if evidence::of_access(access, header) != Evidence::Progress {
+            return;
+        }
+        if !self.readers.counts(access.process) {
+            self.frozen = false;
+            self.last_access = Some(access.at.max(self.last_access.unwrap_or_default()));
+        }
+        self.readers.note_progress(access.process);
+        if matches!(self.stage, Stage::Suspected | Stage::Announced) {
             self.keeps_up = self.pace == Pace::Fast || self.is_served(device);
             self.confirm(access.at, device, budget, actions);
         }
@@ -285,7 +290,10 @@ impl Load {
         self.stage = Stage::Confirmed;
         self.evidence = self.evidence.max(Evidence::Progress);
         self.strong_at.get_or_insert(at);
-        self.window.open(device.rate());
+        let places = self.groups.alive(FREEZE);
+        for group in self.groups.iter_mut().filter(|group| !group.lost) {
+            group.window.open(device.rate(), places);
+        }
         if !announced {
             actions.push(Action::Tell(self.tell(
                 What::Load,
@@ -297,18 +305,20 @@ impl Load {
         self.refuse_dry_run(actions);
     }
 
-    /// A command line named part `part`.
-    pub fn expect(&mut self, now: Moment, part: usize, evidence: Evidence, device: &Device, actions: &mut Vec<Action>) {
+    /// The command line of `process` named part `part`.
+    pub fn expect(&mut self, now: Moment, process: u32, part: usize, device: &Device, actions: &mut Vec<Action>) {
+        self.readers.note_named(process);
         if self.stage != Stage::Suspected {
             return;
         }
         self.stage = Stage::Announced;
-        self.evidence = evidence;
+        self.evidence = Evidence::CommandLine;
         (self.begun, self.checked) = (now, now);
         self.strong_at.get_or_insert(now);
-        self.walk.expect(part);
+        self.expected = part;
+        let group = self.groups.expect(part);
         if !admission::keeps_up(device.rate()) {
-            self.window.open_unconfirmed(device.rate());
+            group.window.open_unconfirmed(device.rate());
         }
         actions.push(Action::Tell(self.tell(
             What::Load,
@@ -327,12 +337,12 @@ impl Load {
     }
 
     fn ask_direct(&self, actions: &mut Vec<Action>) {
-        if let Some(part) = self.model.parts.get(self.walk.part()) {
-            actions.push(Action::AskDirect {
-                process: self.process,
-                file: part.file,
-            });
-        }
+        let Some(part) = self.model.parts.get(self.expected) else {
+            return;
+        };
+        let file = part.file;
+        let asked = self.readers.taking_part().into_iter();
+        actions.extend(asked.map(|process| Action::AskDirect { process, file }));
     }
 
     /// Leaves the load alone from now on.
@@ -345,7 +355,7 @@ impl Load {
         }
         let told = self.stage != Stage::Suspected;
         self.stage = Stage::Skipped(skip);
-        self.window.close();
+        self.groups.iter_mut().for_each(|group| group.window.close());
         self.close(actions);
         if told {
             actions.push(Action::Tell(self.tell(
@@ -357,12 +367,59 @@ impl Load {
         }
     }
 
+    /// Its only reader is of an ignored program: nobody hears of it, unless something was done for it.
+    pub fn ignore(&mut self, actions: &mut Vec<Action>) {
+        if self.first_submit.is_none() {
+            self.strong_at = None;
+        }
+        self.skip(Skip::Ignored, actions);
+    }
+
     /// Stops what is queued and closes the descriptors.
     fn close(&mut self, actions: &mut Vec<Action>) {
         if std::mem::take(&mut self.stream_open) {
             actions.push(Action::Cancel { load: self.id });
             actions.push(Action::Close { load: self.id });
         }
+    }
+
+    /// A process has ended. True when the load is over; while others read on, its counters are taken now, since there may be many such.
+    pub fn reader_ended(&mut self, process: u32, actions: &mut Vec<Action>) -> bool {
+        self.readers.ended(process);
+        if self.stage == Stage::Ended {
+            return false;
+        }
+        if self.readers.all_ended() {
+            return true;
+        }
+        self.count(vec![process], actions);
+        self.readers.settle(process);
+        false
+    }
+
+    fn count(&mut self, processes: Vec<u32>, actions: &mut Vec<Action>) {
+        self.uncounted += 1;
+        let (load, model) = (self.id, self.model.clone());
+        actions.push(Action::Count { load, processes, model });
+    }
+
+    /// Asks for the counters once it has ended and nothing of it is on its way any more: what was warmed in vain belongs in its receipt.
+    pub fn settle(&mut self, actions: &mut Vec<Action>) {
+        if self.stage == Stage::Ended && self.in_flight == 0 {
+            self.count(self.readers.unsettled(), actions);
+        }
+    }
+
+    /// Some of its counters came. Whether they were the last.
+    pub fn counted(&mut self, counts: &[FileCounts]) -> bool {
+        for count in counts {
+            match self.counts.iter_mut().find(|sum| sum.file == count.file) {
+                Some(sum) => sum.add(count),
+                None => self.counts.push(*count),
+            }
+        }
+        self.uncounted = self.uncounted.saturating_sub(1);
+        self.stage == Stage::Ended && self.uncounted == 0
     }
 
     /// The end: the process has ended, the reader has been silent for long, or the file is gone.
@@ -374,15 +431,15 @@ impl Load {
             self.skipped.push(Skip::FastDevice);
         }
         self.stage = Stage::Ended;
-        self.window.close();
+        self.groups.iter_mut().for_each(|group| group.window.close());
         self.close(actions);
     }
 
-    /// A step came back.
-    pub fn warmed(&mut self, outcome: &Outcome, budget: &mut Budget, actions: &mut Vec<Action>) {
+    /// A step came back. Whether several threads had been there first.
+    pub fn warmed(&mut self, outcome: &Outcome, budget: &mut Budget, actions: &mut Vec<Action>) -> bool {
         self.in_flight = self.in_flight.saturating_sub(outcome.range.len());
         let step = outcome.range.start / STEP;
-        let mut held = 0;
+        let (mut held, mut overtaken_by_several) = (0, false);
         if let Some(Some(steps)) = self.parts.get_mut(outcome.part) {
             match outcome.end {
                 StepEnd::Done => {
@@ -390,18 +447,14 @@ impl Load {
                         self.first_submit.get_or_insert(outcome.submitted);
                     }
                     held = steps.arrived(step, outcome.gained(), outcome.completed);
-                    self.beyond.insert(outcome.part, outcome.beyond);
+                    let overtaken = held == 0 && outcome.gained() > 0;
+                    overtaken_by_several = self.groups.warmed(outcome.part, step, overtaken);
+                    steps.spilled(step + 1, outcome.beyond);
                 }
                 StepEnd::WholePartResident => steps.cover_all(),
                 StepEnd::Cancelled => steps.withdraw(step),
                 StepEnd::Failed | StepEnd::Stale | StepEnd::Unverified | StepEnd::Refused => {}
             }
-        }
-        let unused = outcome.gained().min(held);
-        self.unused += unused;
-        if self.stranded_in_flight > 0 {
-            self.stranded_in_flight = self.stranded_in_flight.saturating_sub(outcome.range.len());
-            self.stranded += unused;
         }
         budget.arrived(outcome.file, outcome.range, held);
         match outcome.end {
@@ -411,6 +464,7 @@ impl Load {
             StepEnd::WholePartResident if !self.skipped.contains(&Skip::Resident) => self.skipped.push(Skip::Resident),
             _ => {}
         }
+        overtaken_by_several
     }
 
     /// Pages left the cache.
@@ -423,9 +477,7 @@ impl Load {
         };
         let lost = steps.evicted(range);
         if lost > 0 {
-            self.unused = self.unused.saturating_sub(lost);
-            self.stranded = self.stranded.min(self.unused);
-            self.window.lost(lost);
+            self.groups.iter_mut().for_each(|group| group.window.lost(lost));
         }
     }
 
@@ -439,7 +491,7 @@ impl Load {
             self.checked = now;
             self.check_pause = (2 * self.check_pause).min(LAST_CHECK);
             if now.since(self.begun) >= OPENS_WITHIN {
-                self.window.ramp_up();
+                self.groups.iter_mut().for_each(|group| group.window.ramp_up());
             }
             self.ask_direct(actions);
         }
@@ -463,7 +515,12 @@ impl Load {
 
     /// Bytes that may be warmed and unread; 0 while closed.
     pub fn window(&self) -> ByteCount {
-        ByteCount(self.window.size())
+        ByteCount(
+            self.groups
+                .iter()
+                .map(|group| group.window.size())
+                .fold(0, u64::saturating_add),
+        )
     }
 
     /// Bytes of the model.
@@ -472,12 +529,12 @@ impl Load {
     }
 
     fn tell(&self, what: What, bytes: ByteCount, ceiling_percent: u8, note: String) -> Happening {
-        let (model, program) = (self.model.name.clone(), self.program.clone());
+        let (model, program) = (self.model.name.clone(), self.readers.program().map(str::to_owned));
         Happening {
             what,
             model,
             program,
-            process: self.process,
+            process: self.readers.first(),
             bytes,
             ceiling_percent,
             note,
@@ -485,7 +542,7 @@ impl Load {
     }
 
     /// What happened; `None` for a load that was only suspected.
-    pub fn receipt(&self, now: Moment, counts: &[FileCounts]) -> Option<Receipt> {
-        (self.strong_at.is_some()).then(|| Receipt::of(self, now, counts))
+    pub fn receipt(&self, now: Moment) -> Option<Receipt> {
+        (self.strong_at.is_some()).then(|| Receipt::of(self, now))
     }
 }

@@ -17,7 +17,7 @@ mod steps;
 mod walk;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -25,7 +25,6 @@ pub use action::{Action, LoadId};
 pub use input::{Access, AccessKind, Input, Outcome};
 
 use self::{
-    evidence::Evidence,
     happening::{Happening, Skip},
     input::StepEnd,
     library::{Library, Lookup},
@@ -41,12 +40,24 @@ use crate::{
 const WRITTEN_TO: Duration = Duration::from_secs(10);
 
 /// What the engine is told once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// Ceiling for all that was warmed and nobody used yet.
     pub ceiling: ByteCount,
     /// Predict and tell, warm nothing.
     pub dry_run: bool,
+    /// Programs whose reads are neither helped nor counted.
+    pub ignored: Vec<String>,
+}
+
+impl Policy {
+    /// Whether a program of this name is ignored: the kernel keeps the first 15 bytes of it.
+    pub fn ignores(&self, program: &str) -> bool {
+        let is_cut = program.len() == 15;
+        self.ignored
+            .iter()
+            .any(|ignored| ignored == program || is_cut && ignored.starts_with(program))
+    }
 }
 
 /// The state machine.
@@ -55,14 +66,16 @@ pub struct Engine {
     policy: Policy,
     library: Library,
     loads: BTreeMap<LoadId, Load>,
-    /// A load is one process consuming one model, named by the model's first file.
-    by_reader: HashMap<(u32, FileId), LoadId>,
+    /// The load of each model that is being consumed, by the model's first file.
+    by_model: HashMap<FileId, LoadId>,
     /// Loads that could use a step: the others cost nothing when steps are handed out.
     wanting: BTreeSet<LoadId>,
     devices: BTreeMap<u32, Device>,
     budget: Budget,
     /// Files that a worker found to be others than the catalog had said, and when.
     stale: HashMap<FileId, Moment>,
+    /// Processes of ignored programs that read watched files.
+    ignored: HashSet<u32>,
     next_load: u64,
     now: Moment,
     /// Which load gets the next step, so that loads on one device take turns.
@@ -72,15 +85,17 @@ pub struct Engine {
 impl Engine {
     /// An engine that knows no file yet.
     pub fn new(policy: Policy) -> Self {
+        let budget = Budget::new(policy.ceiling);
         Self {
             policy,
             library: Library::default(),
             loads: BTreeMap::new(),
-            by_reader: HashMap::new(),
+            by_model: HashMap::new(),
             wanting: BTreeSet::new(),
             devices: BTreeMap::new(),
-            budget: Budget::new(policy.ceiling),
+            budget,
             stale: HashMap::new(),
+            ignored: HashSet::new(),
             next_load: 1,
             now: Moment(0),
             turn: 0,
@@ -101,29 +116,28 @@ impl Engine {
                 }
             }
             Input::Named { process, description } => self.named(now, process, &description, &mut actions),
+            Input::Program { process, name, .. } if self.policy.ignores(&name) => self.ignore(process, &mut actions),
             Input::Program { process, name, user } => {
-                for load in self.loads.values_mut().filter(|load| load.process == process) {
-                    load.identify(&name, user);
+                for load in self.loads.values_mut() {
+                    load.readers.identify(process, &name, user);
                 }
             }
             Input::Direct { process, file } => self.direct(process, file, &mut actions),
             Input::Outcome(outcome) => self.outcome(now, &outcome, &mut actions),
             Input::Removed { file, range } => self.removed(file, range),
             Input::Ended { process } => {
-                let ended: Vec<LoadId> = self
-                    .loads
-                    .values()
-                    .filter(|load| load.process == process)
-                    .map(|load| load.id)
-                    .collect();
-                if ended.is_empty() {
-                    actions.push(Action::Forget { process });
-                }
-                for id in ended {
-                    if let Some(load) = self.loads.get_mut(&id) {
-                        load.process_ended = true;
+                self.ignored.remove(&process);
+                let mut over = Vec::new();
+                for load in self.loads.values_mut().filter(|load| load.readers.contains(process)) {
+                    if load.reader_ended(process, &mut actions) {
+                        over.push(load.id);
                     }
+                }
+                for id in over {
                     self.end(id, &mut actions);
+                }
+                if !self.is_awaited(process) {
+                    actions.push(Action::Forget { process });
                 }
             }
             Input::Counted { load, counts } => self.counted(now, load, &counts, &mut actions),
@@ -147,6 +161,11 @@ impl Engine {
         ByteCount(self.budget.held())
     }
 
+    /// Whether what a program of this name reads is ignored.
+    pub fn ignores(&self, program: &str) -> bool {
+        self.policy.ignores(program)
+    }
+
     /// The ceiling in force.
     pub fn ceiling(&self) -> ByteCount {
         self.budget.ceiling()
@@ -167,7 +186,29 @@ impl Engine {
         self.budget.percent()
     }
 
+    /// A process that reads is of an ignored program.
+    fn ignore(&mut self, process: u32, actions: &mut Vec<Action>) {
+        let reads = self.loads.values().any(|load| load.readers.is_there(process));
+        let concerned = self.loads.values_mut().filter(|load| load.readers.contains(process));
+        let alone: Vec<LoadId> = concerned
+            .filter_map(|load| (!load.readers.leave(process)).then_some(load.id))
+            .collect();
+        for id in &alone {
+            if let Some(load) = self.loads.get_mut(id) {
+                load.ignore(actions);
+            }
+            self.end(*id, actions);
+        }
+        // Of one that has ended nobody would tell again.
+        if reads {
+            self.ignored.insert(process);
+        }
+    }
+
     fn access(&mut self, now: Moment, access: Access, actions: &mut Vec<Action>) {
+        if self.ignored.contains(&access.process) {
+            return;
+        }
         let (model, part) = match self.library.find(access) {
             Lookup::Known(model, part) => (model, part),
             Lookup::Ask => return actions.push(Action::Describe(access.file)),
@@ -182,8 +223,11 @@ impl Engine {
         };
         // Pages that a reader of whom nothing else is known brings in are somebody's buffered reads.
         let key = load::key(&model, access.file);
-        if access.kind == AccessKind::Brought && !self.by_reader.contains_key(&(access.process, key)) {
-            return;
+        if access.kind == AccessKind::Brought {
+            let load = self.by_model.get(&key).and_then(|id| self.loads.get(id));
+            if !load.is_some_and(|load| load.readers.contains(access.process)) {
+                return;
+            }
         }
         let id = self.load_of(
             now,
@@ -200,6 +244,20 @@ impl Engine {
         let Some(part) = load.position_of(access.file, part) else {
             return;
         };
+        // It has grown since it was described. Whoever appends to it all the time is read on without.
+        if load
+            .model
+            .parts
+            .get(part)
+            .is_some_and(|part| access.range.start >= part.size)
+            && access.kind.is_demand()
+        {
+            if !self.was_stale(now, access.file) {
+                self.gone(access.file, false, actions);
+                self.access(now, access, actions);
+            }
+            return;
+        }
         let device = self.devices.entry(access.file.device).or_default();
         for access in load.signs(part, &access) {
             self.budget.used(access.file, access.range);
@@ -215,21 +273,32 @@ impl Engine {
         let id = self.load_of(now, process, description, actions);
         let Some(load) = self.loads.get_mut(&id) else { return };
         let device = self.devices.entry(description.file.device).or_default();
-        load.expect(now, description.position, Evidence::CommandLine, device, actions);
+        load.expect(now, process, description.position, device, actions);
         if load.wants() {
             self.wanting.insert(id);
         }
     }
 
-    /// The load of this process and model, begun if there is none.
+    /// The load of this model that the process takes part in from now on, begun if there is none.
     fn load_of(&mut self, now: Moment, process: u32, description: &Description, actions: &mut Vec<Action>) -> LoadId {
         let key = load::key(&description.model, description.file);
-        if let Some(id) = self.by_reader.get(&(process, key)) {
-            return *id;
+        if let Some(&id) = self.by_model.get(&key)
+            && let Some(load) = self.loads.get_mut(&id)
+        {
+            // What kept one reader from being helped need not hold for another.
+            let is_skipped = matches!(load.stage, Stage::Skipped(_)) && !load.readers.is_there(process);
+            if !is_skipped && load.takes(process, now) {
+                if load.readers.join(process) {
+                    actions.push(Action::AskProgram { process });
+                }
+                return id;
+            }
+            // Or its readers have been silent for long: who comes now comes for another reason.
+            self.end(id, actions);
         }
         let id = LoadId(self.next_load);
         self.next_load += 1;
-        self.by_reader.insert((process, key), id);
+        self.by_model.insert(key, id);
         let load = Load::begin(
             id,
             now,
@@ -244,12 +313,10 @@ impl Engine {
     }
 
     fn direct(&mut self, process: u32, file: FileId, actions: &mut Vec<Action>) {
-        for load in self
-            .loads
-            .values_mut()
-            .filter(|load| load.process == process && load.reads(file))
-        {
-            load.skip(Skip::DirectIo, actions);
+        for load in self.loads.values_mut().filter(|load| load.reads(file)) {
+            if load.readers.contains(process) && load.readers.note_direct(process) {
+                load.skip(Skip::DirectIo, actions);
+            }
         }
     }
 
@@ -261,13 +328,14 @@ impl Engine {
             Some(load) => {
                 // The first of a load's steps in flight says it for all.
                 let helped = !matches!(load.stage, Stage::Skipped(_) | Stage::Ended);
-                load.warmed(outcome, &mut self.budget, actions);
-                if let Some(device) = self.devices.get(&outcome.device) {
+                let overtaken = load.warmed(outcome, &mut self.budget, actions);
+                if let Some(device) = self.devices.get_mut(&outcome.device) {
+                    if overtaken {
+                        device.overtaken();
+                    }
                     load.served_by(device);
                 }
-                if load.stage == Stage::Ended {
-                    settle(load, actions);
-                }
+                load.settle(actions);
                 if helped && outcome.end == StepEnd::Stale {
                     self.renew(now, outcome.load, outcome.file, actions);
                 }
@@ -330,21 +398,35 @@ impl Engine {
         let Some(load) = self.loads.get_mut(&id) else { return };
         if load.stage != Stage::Ended {
             load.end(actions);
-            settle(load, actions);
+            load.settle(actions);
+            // Who reads the model from now on begins another load.
+            let key = load.key;
+            if self.by_model.get(&key) == Some(&id) {
+                self.by_model.remove(&key);
+            }
         }
     }
 
     fn counted(&mut self, now: Moment, id: LoadId, counts: &[input::FileCounts], actions: &mut Vec<Action>) {
-        let Some(load) = self.loads.remove(&id) else { return };
-        self.by_reader.remove(&(load.process, load.key));
+        let is_last = self.loads.get_mut(&id).is_some_and(|load| load.counted(counts));
+        let Some(load) = is_last.then(|| self.loads.remove(&id)).flatten() else {
+            return;
+        };
         self.wanting.remove(&id);
-        if let Some(receipt) = load.receipt(now, counts) {
+        if let Some(receipt) = load.receipt(now) {
             actions.push(Action::Tell(Happening::done(&receipt, self.budget.percent())));
             actions.push(Action::Finish(Box::new(receipt)));
         }
-        if load.process_ended && !self.loads.values().any(|other| other.process == load.process) {
-            actions.push(Action::Forget { process: load.process });
+        for process in load.readers.gone() {
+            if !self.is_awaited(process) {
+                actions.push(Action::Forget { process });
+            }
         }
+    }
+
+    /// Whether a load has yet to take the counters of a process.
+    fn is_awaited(&self, process: u32) -> bool {
+        self.loads.values().any(|load| load.readers.awaits(process))
     }
 
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
@@ -390,17 +472,5 @@ impl Engine {
                 return;
             }
         }
-    }
-}
-
-/// Asks for the counters of a load that has ended, once nothing of it is on its way any more: what was warmed in vain belongs in its receipt.
-fn settle(load: &Load, actions: &mut Vec<Action>) {
-    if load.in_flight == 0 {
-        let (process, model) = (load.process, load.model.clone());
-        actions.push(Action::Count {
-            load: load.id,
-            process,
-            model,
-        });
     }
 }

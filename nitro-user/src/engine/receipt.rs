@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     evidence::Evidence,
     happening::Skip,
-    input::{Access, AccessKind, FileCounts},
+    input::{Access, AccessKind},
     load::Load,
     steps::Step,
 };
@@ -105,11 +105,11 @@ pub struct Receipt {
     pub model: String,
     /// Layout that grouped its files.
     pub layout: LayoutKind,
-    /// Program name.
+    /// Name of the first process's program.
     pub program: Option<String>,
     /// Processes.
     pub pids: Vec<u32>,
-    /// Real user of the first process.
+    /// Real user of the processes; `None` where they differ, or are not known.
     pub user: Option<u32>,
     /// Device of the first part: major and minor.
     pub device: (u32, u32),
@@ -117,7 +117,7 @@ pub struct Receipt {
     pub reader: ReaderKind,
     /// Strongest evidence.
     pub evidence: Evidence,
-    /// Distinct bytes the reader accessed.
+    /// Bytes that the readers accessed: once, however many read them, and once more where they had left the cache in between.
     pub demanded: ByteCount,
     /// Of those: in the page cache before the load.
     pub resident_before: ByteCount,
@@ -146,21 +146,15 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The receipt of a load at `now`, with the kernel's counters of its process.
-    pub fn of(load: &Load, now: Moment, counts: &[FileCounts]) -> Self {
+    /// The receipt of a load at `now`.
+    pub fn of(load: &Load, now: Moment) -> Self {
         let (mut resident, mut readahead, mut missed_bytes, mut wasted) = (0, 0, 0, 0);
         let (mut calls, mut added_all, mut missed_all) = (0, 0, 0);
         let (mut parts_in_time, mut parts_late, mut demanded) = (0, 0, 0);
         for (part, steps) in load.model.parts.iter().zip(&load.parts) {
             let Some(steps) = steps else { continue };
-            let count = counts.iter().filter(|count| count.file == Some(part.file));
-            let count = count.fold(FileCounts::default(), |sum, count| FileCounts {
-                file: sum.file,
-                calls: sum.calls + count.calls,
-                bytes: sum.bytes + count.bytes,
-                added: sum.added + count.added,
-                missed: sum.missed + count.missed,
-            });
+            let count = load.counts.iter().find(|count| count.file == Some(part.file));
+            let count = count.copied().unwrap_or_default();
             calls += count.calls;
             added_all += count.added;
             missed_all += count.missed;
@@ -190,7 +184,6 @@ impl Receipt {
             resident += rest - by_reader;
             wasted += (sum.in_time - part_in_time) + (sum.late - part_late);
         }
-        wasted += load.beyond.values().sum::<u64>();
         let ended = load.last_access.unwrap_or(now);
         let device = load.model.parts.first().map_or(0, |part| part.file.device);
         let reader = if load.skipped.contains(&Skip::DirectIo) {
@@ -205,9 +198,9 @@ impl Receipt {
         Self {
             model: load.model.name.clone(),
             layout: load.model.layout,
-            program: load.program.clone(),
-            pids: vec![load.process],
-            user: load.user,
+            program: load.readers.program().map(str::to_owned),
+            pids: load.readers.taking_part(),
+            user: load.readers.user(),
             device: (device >> 20, device & 0xf_ffff),
             reader,
             evidence: load.evidence,
@@ -274,15 +267,17 @@ impl Sums {
         let mut sum = Self::default();
         for (range, step) in steps {
             let (ours, lost) = (u64::from(step.ours), u64::from(step.lost));
-            if step.demanded {
-                let in_time = u64::from(step.in_time).min(range.len());
-                let late = u64::from(step.late).min(range.len() - in_time);
-                sum.touched += range.len();
+            let spilled = u64::from(step.spilled);
+            if step.demands > 0 {
+                let asked = range.len() * u64::from(step.demands);
+                let in_time = (u64::from(step.in_time) + spilled).min(asked);
+                let late = u64::from(step.late).min(asked - in_time);
+                sum.touched += asked;
                 sum.in_time += in_time;
                 sum.late += late;
-                sum.wasted += lost;
-            } else {
                 sum.wasted += ours + lost;
+            } else {
+                sum.wasted += ours + spilled + lost;
             }
         }
         sum

@@ -5,7 +5,7 @@ use crate::units::{ByteRange, Moment, STEP};
 /// One step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Step {
-    /// The reader has accessed it.
+    /// The reader has accessed it, and it has not left the cache since.
     pub demanded: bool,
     /// It was accessed in passing: what is missing of it is still wanted.
     pub rest_wanted: bool,
@@ -19,10 +19,16 @@ pub struct Step {
     pub in_time: u32,
     /// Bytes that we brought in after that.
     pub late: u32,
+    /// Bytes of it that came in with the step before, until it is done itself.
+    pub spilled: u32,
     /// Bytes that we brought in and that left the cache unread.
     pub lost: u32,
-    /// First access.
+    /// How often it was asked for: again after it had left the cache.
+    pub demands: u16,
+    /// First access, or the first after it had left the cache.
     pub demanded_at: Moment,
+    /// Bytes that left the cache since.
+    gone: u32,
 }
 
 /// The steps of one part.
@@ -30,8 +36,28 @@ pub struct Step {
 pub struct Steps {
     size: u64,
     steps: Vec<Step>,
-    /// All steps before this one are covered: where looking for the next one starts.
-    covered: usize,
+    /// All of it was found in the page cache.
+    all_resident: bool,
+}
+
+/// Which steps may be handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those ahead of a reader: what another had read and the kernel took away since, as well.
+    Again,
+    /// Those that nobody has read yet.
+    Unread,
+}
+
+/// What lies ahead of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// A step that may be warmed.
+    Step(u64),
+    /// As much as is wanted was warmed.
+    Enough,
+    /// Nothing is left to do.
+    Nothing,
 }
 
 /// What a demand found.
@@ -50,7 +76,7 @@ impl Steps {
         Self {
             size,
             steps: vec![Step::default(); count],
-            covered: 0,
+            all_resident: false,
         }
     }
 
@@ -63,6 +89,8 @@ impl Steps {
             }
             step.demanded = true;
             step.demanded_at = at;
+            step.demands = step.demands.saturating_add(1);
+            step.gone = 0;
             met.fresh += 1;
             met.used += u64::from(step.ours);
             step.in_time += std::mem::take(&mut step.ours);
@@ -73,7 +101,7 @@ impl Steps {
     /// Whether a step was warmed, or is with a worker.
     pub fn is_warm(&self, step: u64) -> bool {
         let step = usize::try_from(step).ok().and_then(|step| self.steps.get(step));
-        step.is_some_and(|step| step.asked)
+        self.all_resident || step.is_some_and(|step| step.asked)
     }
 
     /// The reader is in this step and walks: the rest of it is wanted too.
@@ -82,19 +110,40 @@ impl Steps {
             && !found.asked
         {
             found.rest_wanted = true;
-            self.covered = self.covered.min(usize::try_from(step).unwrap_or(usize::MAX));
         }
     }
 
-    /// The next step from `from` on that neither the reader nor we have touched.
-    pub fn next_uncovered(&mut self, from: u64) -> Option<u64> {
-        let is_covered = |step: &Step| step.asked || step.demanded && !step.rest_wanted;
-        while self.steps.get(self.covered).is_some_and(is_covered) {
-            self.covered += 1;
+    /// Looks from step `from` on, up to `until`, for one that is wanted, while less than `room` bytes were warmed, or are on their way, before it; `ahead` counts
+    /// these.
+    pub fn look_ahead(&self, from: u64, until: u64, wanted: Wanted, room: u64, ahead: &mut u64) -> Ahead {
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let until = usize::try_from(until).unwrap_or(usize::MAX).min(self.steps.len());
+        if self.all_resident {
+            return Ahead::Nothing;
         }
-        let from = usize::try_from(from).ok()?.max(self.covered);
-        let found = self.steps.get(from..)?.iter().position(|step| !is_covered(step))?;
-        Some((from + found) as u64)
+        for (index, step) in self.steps.iter().enumerate().take(until).skip(from) {
+            let here = index == from;
+            let read = match wanted {
+                Wanted::Again if !here => step.demanded,
+                Wanted::Again | Wanted::Unread => step.demands > 0,
+            };
+            // Only whoever is in a step wants the rest of it: one who walked on is done with it.
+            let covered = step.asked || read && !(here && step.rest_wanted);
+            if !covered {
+                return if *ahead + STEP > room {
+                    Ahead::Enough
+                } else {
+                    Ahead::Step(index as u64)
+                };
+            }
+            if !step.demanded {
+                *ahead += if step.in_flight { STEP } else { u64::from(step.ours) };
+            }
+            if *ahead >= room {
+                return Ahead::Enough;
+            }
+        }
+        Ahead::Nothing
     }
 
     /// Hands a step out.
@@ -109,6 +158,8 @@ impl Steps {
     pub fn arrived(&mut self, step: u64, gained: u64, completed: Moment) -> u64 {
         let Some(step) = self.at(step) else { return 0 };
         step.in_flight = false;
+        // They are among what it gained.
+        step.spilled = 0;
         let gained = u32::try_from(gained).unwrap_or(u32::MAX);
         if !step.demanded {
             // A step that lost pages and was brought in again has the others still.
@@ -117,12 +168,20 @@ impl Steps {
         }
         // A buffered read's event comes after its wait, so that a completion seen just before may have been waited for: late unless
         // it was certainly there.
-        if completed <= step.demanded_at {
-            step.in_time += gained;
+        let counted = if completed <= step.demanded_at {
+            &mut step.in_time
         } else {
-            step.late += gained;
-        }
+            &mut step.late
+        };
+        *counted = counted.saturating_add(gained);
         0
+    }
+
+    /// The step before brought `bytes` of this one in.
+    pub fn spilled(&mut self, step: u64, bytes: u64) {
+        if let Some(step) = self.at(step) {
+            step.spilled = u32::try_from(bytes).unwrap_or(u32::MAX);
+        }
     }
 
     /// A step was not done: it may be asked for again.
@@ -130,38 +189,44 @@ impl Steps {
         if let Some(found) = self.at(step) {
             found.asked = false;
             found.in_flight = false;
-            self.covered = self.covered.min(usize::try_from(step).unwrap_or(usize::MAX));
         }
     }
 
     /// The whole part is resident: nothing to do.
     pub fn cover_all(&mut self) {
-        for step in &mut self.steps {
-            step.asked = true;
-        }
+        self.all_resident = true;
     }
 
     /// Pages left the cache. Returns the bytes of ours that nobody had used.
     pub fn evicted(&mut self, range: ByteRange) -> u64 {
-        let (mut lost, mut reopened) = (0, usize::MAX);
+        let mut lost = 0;
+        self.all_resident = false;
         let size = self.size;
         let first = range.steps().start;
         for (index, step) in self.touched(range).iter_mut().enumerate() {
             let whole = ByteRange::of_step(first + index as u64, size);
             let overlap = range.end.min(whole.end).saturating_sub(range.start.max(whole.start));
-            let gone = step.ours.min(u32::try_from(overlap).unwrap_or(u32::MAX));
+            let overlap = u32::try_from(overlap).unwrap_or(u32::MAX);
+            if step.demanded {
+                step.gone = step.gone.saturating_add(overlap);
+                if u64::from(step.gone) >= whole.len() / 2 {
+                    step.in_time = step.in_time.saturating_add(std::mem::take(&mut step.spilled));
+                    (step.demanded, step.rest_wanted) = (false, false);
+                }
+            }
+            let gone = step.ours.min(overlap);
             step.ours -= gone;
-            step.lost += gone;
+            step.lost = step.lost.saturating_add(gone);
+            if step.demands == 0 {
+                let spilled = step.spilled.min(overlap - gone);
+                step.spilled -= spilled;
+                step.lost = step.lost.saturating_add(spilled);
+            }
             // It may be brought in again; the window, which shrinks with what is lost, keeps that from thrashing.
-            if step.asked && !step.in_flight {
+            if !step.in_flight {
                 step.asked = false;
-                reopened = reopened.min(index);
             }
             lost += u64::from(gone);
-        }
-        if reopened != usize::MAX {
-            let first = usize::try_from(first).unwrap_or(usize::MAX);
-            self.covered = self.covered.min(first.saturating_add(reopened));
         }
         lost
     }
@@ -206,5 +271,21 @@ mod tests {
         steps.submit(0);
         assert_eq!(steps.arrived(0, 4096, Moment(2)), STEP);
         assert_eq!(steps.demand(ByteRange::new(0, STEP), Moment(3)).used, STEP);
+    }
+
+    #[test]
+    fn what_spilled_into_a_step_counts_once() {
+        let mut steps = Steps::new(2 * STEP);
+        steps.spilled(1, 4096);
+        let spilled = |steps: &Steps| steps.iter().map(|(_, step)| step.spilled).sum::<u32>();
+        assert_eq!(spilled(&steps), 4096);
+        steps.submit(1);
+        // Its outcome claims what the step before brought in.
+        steps.arrived(1, STEP, Moment(1));
+        assert_eq!(spilled(&steps), 0);
+        steps.spilled(1, 4096);
+        assert_eq!(steps.evicted(ByteRange::new(STEP, STEP)), STEP);
+        let lost: u32 = steps.iter().map(|(_, step)| step.lost).sum();
+        assert_eq!(u64::from(lost), STEP, "the bytes of one step");
     }
 }

@@ -1,15 +1,12 @@
-//! How a reader moves through a model: where it is, how long it walks before it jumps, whether it comes back.
+//! How a cursor group moves through a model: where it is, how long it walks before it jumps, whether it comes back.
 
-use super::{input::Access, steps::Met};
+use super::input::Access;
 use crate::units::STEP;
-
-/// Jumps in a row to places that were not warmed, without a walk in between, after which a reader is taken for a random one.
-const HOPS: u32 = 8;
 
 /// What a run still counts after the next.
 const FADE: f64 = 0.75;
 
-/// The walk of one load.
+/// The walk of one group.
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
     part: usize,
@@ -19,7 +16,6 @@ pub struct Walk {
     runs: (f64, f64),
     in_order_parts: usize,
     wanders: bool,
-    hops: u32,
 }
 
 /// What an access meant for the walk.
@@ -41,7 +37,6 @@ impl Walk {
             runs: (0.0, 0.0),
             in_order_parts: 1,
             wanders: false,
-            hops: 0,
         }
     }
 
@@ -50,8 +45,13 @@ impl Walk {
         self.part = part;
     }
 
-    /// Follows an access to `part` that found `met`; `warm` says that its place was warmed or is being warmed.
-    pub fn follow(&mut self, part: usize, access: &Access, met: Met, warm: bool) -> Move {
+    /// It is at byte `at` of its part.
+    pub fn place(&mut self, at: u64) {
+        (self.at, self.run_start) = (at, at);
+    }
+
+    /// Follows an access to `part`; `warm` says that its place was warmed or is being warmed.
+    pub fn follow(&mut self, part: usize, access: &Access, warm: bool) -> Move {
         let start = access.range.start;
         let jumped = part == self.part && access.jump && start / STEP != self.at / STEP;
         if part != self.part {
@@ -72,19 +72,7 @@ impl Walk {
         }
         self.part = part;
         self.at = start;
-        if !jumped {
-            // Steps in a row, or eight accesses in order, are a walk.
-            if access.in_order || met.fresh > 0 {
-                self.hops = 0;
-            }
-            return Move::On;
-        }
-        if warm {
-            self.hops = 0;
-            return Move::On;
-        }
-        self.hops += 1;
-        Move::ColdJump
+        if jumped && !warm { Move::ColdJump } else { Move::On }
     }
 
     /// The part the reader is in.
@@ -102,6 +90,11 @@ impl Walk {
         self.in_order_parts
     }
 
+    /// Bytes since it was placed, or since its last jump.
+    pub fn current_run(&self) -> u64 {
+        self.at.saturating_sub(self.run_start)
+    }
+
     /// It came back to an earlier place: what it left out may still come.
     pub fn wanders(&self) -> bool {
         self.wanders
@@ -112,10 +105,5 @@ impl Walk {
     pub fn typical_run(&self) -> u64 {
         let (bytes, squares) = self.runs;
         if bytes > 0.0 { (squares / bytes) as u64 } else { 0 }
-    }
-
-    /// It hops and does not walk.
-    pub fn is_random(&self) -> bool {
-        self.hops >= HOPS
     }
 }

@@ -15,6 +15,8 @@ pub struct ReaderSpec {
     pub start: Moment,
     /// Part and step, in the order of its visits.
     pub visits: Vec<Place>,
+    /// It takes its visits from the list of the reader with this index: several work off one list.
+    pub shares: Option<usize>,
     /// How it reads.
     pub kind: AccessKind,
     /// Bytes the kernel reads at a time for it.
@@ -34,6 +36,7 @@ impl ReaderSpec {
         Self {
             start: Moment(0),
             visits,
+            shares: None,
             kind: AccessKind::MapTouch,
             request: 128 << 10,
             think: Duration::ZERO,

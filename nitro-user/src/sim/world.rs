@@ -14,6 +14,7 @@ use crate::{
     engine::{
         Access, AccessKind, Action, Engine, Input, LoadId, Outcome, Policy,
         input::{FileCounts, StepEnd},
+        load::Stage,
     },
     units::{ByteCount, ByteRange, FileId, Moment, STEP},
 };
@@ -80,6 +81,7 @@ impl<'a> World<'a> {
                 Engine::new(Policy {
                     ceiling,
                     dry_run: false,
+                    ignored: Vec::new(),
                 })
             }),
             device: Device::new(scenario.device),
@@ -204,9 +206,12 @@ impl<'a> World<'a> {
         let Some(reader) = self.readers.get_mut(index) else {
             return;
         };
-        let process = reader.process;
-        let Some(place) = reader.left.pop_front() else {
+        let (process, list) = (reader.process, reader.spec.shares.unwrap_or(index));
+        let Some(place) = self.readers.get_mut(list).and_then(|owner| owner.left.pop_front()) else {
             return self.tell(now, Input::Ended { process });
+        };
+        let Some(reader) = self.readers.get_mut(index) else {
+            return;
         };
         reader.began.get_or_insert(now);
         let last = reader.last.replace(place);
@@ -308,15 +313,21 @@ impl<'a> World<'a> {
                 return Some(Input::Described { file, description });
             }
             Action::Warm { load, part, range, .. } => self.warm(now, load, part, range),
-            Action::Count { load, process, .. } => {
-                self.closed.insert(load);
-                let reader = self.readers.iter().find(|reader| reader.process == process)?;
-                let counts = (0..self.scenario.parts.len()).map(|part| FileCounts {
-                    file: Some(file(part)),
-                    calls: 1,
-                    bytes: reader.bytes.get(part).copied().unwrap_or(0),
-                    added: reader.added.get(part).copied().unwrap_or(0),
-                    missed: 0,
+            Action::Count { load, processes, .. } => {
+                let mut loads = self.engine.iter().flat_map(Engine::loads);
+                if !loads.any(|going| going.id == load && going.stage != Stage::Ended) {
+                    self.closed.insert(load);
+                }
+                let readers = self.readers.iter().filter(|reader| processes.contains(&reader.process));
+                let parts = self.scenario.parts.len();
+                let counts = readers.flat_map(|reader| {
+                    (0..parts).map(|part| FileCounts {
+                        file: Some(file(part)),
+                        calls: 1,
+                        bytes: reader.bytes.get(part).copied().unwrap_or(0),
+                        added: reader.added.get(part).copied().unwrap_or(0),
+                        missed: 0,
+                    })
                 });
                 return Some(Input::Counted {
                     load,

@@ -23,6 +23,9 @@ const MOST_READ_AHEAD: u64 = 1 << 20;
 /// Places beyond a step that are kept in mind. What is forgotten counts as there before.
 const MOST_BEYOND: usize = 256;
 
+/// Places in a file at which the chain goes on; one that is forgotten begins anew, with small folios.
+const MOST_WINDOWS: usize = 64;
+
 /// Tries for one step; each adds a window, and windows are 128 KiB at least.
 const TRIES: usize = 32;
 
@@ -31,10 +34,9 @@ pub struct Chain {
     limits: RequestLimits,
     /// For what the chain cannot do, and for waiting.
     plain: Readahead,
-    /// Where the kernel set its mark in the last window.
-    mark: u64,
-    /// Where the last window ends; the next begins here.
-    end: u64,
+    /// The last windows of its places, the oldest first: where the kernel set its mark in each, and where it ends and the next begins. The kernel finds
+    /// its way from a mark whatever it read in between.
+    windows: VecDeque<(u64, u64)>,
     /// Where it brought something in beyond a step that no later step has claimed, and how much; a reader who jumps leaves several such places.
     beyond: VecDeque<(ByteRange, u64)>,
 }
@@ -46,8 +48,7 @@ impl Chain {
         fits.then(|| Self {
             limits,
             plain,
-            mark: 0,
-            end: 0,
+            windows: VecDeque::new(),
             beyond: VecDeque::new(),
         })
     }
@@ -56,11 +57,13 @@ impl Chain {
     fn extend(&mut self, file: &File, from: u64) -> io::Result<u64> {
         // Asking for more than one request can hold makes the kernel take it for a stream, wherever it begins, and its windows full.
         let call = self.limits.readahead_call() + page_size();
-        if self.end == from {
-            page_cache::touch(file, ByteRange::new(self.mark, call))?;
+        if let Some(found) = self.windows.iter().position(|(_, end)| *end == from)
+            && let Some((mark, _)) = self.windows.remove(found)
+        {
+            page_cache::touch(file, ByteRange::new(mark, call))?;
             let end = window_end(file, from, self.limits)?;
             if end > from {
-                (self.mark, self.end) = (from, end);
+                self.remember(from, end);
                 return Ok(end);
             }
         }
@@ -68,8 +71,25 @@ impl Chain {
         let end = window_end(file, from, self.limits)?;
         // The first window's mark is in its middle.
         let middle = (end - from) / 2 / page_size() * page_size();
-        (self.mark, self.end) = (from + middle, end);
+        self.remember(from + middle, end);
         Ok(end)
+    }
+
+    fn note_beyond(&mut self, place: ByteRange, brought: u64) {
+        if brought == 0 {
+            return;
+        }
+        if self.beyond.len() == MOST_BEYOND {
+            self.beyond.pop_front();
+        }
+        self.beyond.push_back((place, brought.min(place.len())));
+    }
+
+    fn remember(&mut self, mark: u64, end: u64) {
+        if self.windows.len() == MOST_WINDOWS {
+            self.windows.pop_front();
+        }
+        self.windows.push_back((mark, end));
     }
 }
 
@@ -92,24 +112,20 @@ impl Warmer for Chain {
                 Err(error) => return Err(error),
             }
         }
-        if from > range.end {
-            let brought = page_cache::present(file, after)?.saturating_sub(there);
-            let place = ByteRange {
-                start: range.end,
-                end: from,
+        if from < range.end {
+            let rest = ByteRange {
+                start: from,
+                end: range.end,
             };
-            if self.beyond.len() == MOST_BEYOND {
-                self.beyond.pop_front();
-            }
-            self.beyond.push_back((place, brought.min(place.len())));
-        } else if from < range.end {
-            self.plain.submit(
-                file,
-                ByteRange {
-                    start: from,
-                    end: range.end,
-                },
-            )?;
+            self.plain.submit(file, rest)?;
+        }
+        if from != range.end {
+            // Where the end of a window could not be told, since others' pages follow, it may lie anywhere.
+            let end = if from > range.end { from } else { after.end };
+            self.note_beyond(
+                ByteRange { start: range.end, end },
+                page_cache::present(file, after)?.saturating_sub(there),
+            );
         }
         Ok(())
     }
@@ -118,8 +134,9 @@ impl Warmer for Chain {
         self.plain.wait(file, range)
     }
 
-    fn beyond(&self) -> u64 {
-        self.beyond.iter().map(|(_, bytes)| bytes).sum()
+    fn beyond(&self, end: u64) -> u64 {
+        let places = self.beyond.iter().filter(|(place, _)| place.start == end);
+        places.map(|(_, bytes)| bytes).sum()
     }
 
     /// What a window brought in beyond the step before is ours, though it is there already.

@@ -19,10 +19,11 @@ trait Warmer {
     fn submit(&mut self, file: &File, range: ByteRange) -> io::Result<()>;
     /// Waits until what was submitted for `range` is there, or will not come.
     fn wait(&mut self, file: &File, range: ByteRange) -> io::Result<()>;
-    /// Bytes that the last `submit` brought in beyond its range, not told by `brought_before` yet.
-    fn beyond(&self) -> u64 {
+    /// Bytes that a `submit` of a range up to `end` brought in beyond it, not told by `brought_before` yet.
+    fn beyond(&self, _end: u64) -> u64 {
         0
     }
+
     /// Bytes of `range` that an earlier `submit` brought in beyond its own range; each is told once.
     fn brought_before(&mut self, _range: ByteRange) -> u64 {
         0

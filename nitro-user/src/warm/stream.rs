@@ -169,7 +169,7 @@ impl Stream {
             }
             outcome.submitted = clock::now();
             opened.warmer.submit(&opened.file, command.range)?;
-            outcome.beyond = opened.warmer.beyond();
+            outcome.beyond = opened.warmer.beyond(command.range.end);
             Ok(true)
         });
         match started {

@@ -5,6 +5,7 @@
 
 mod direct;
 mod map;
+mod several;
 mod stream;
 
 use std::{
@@ -35,17 +36,26 @@ pub enum Kind {
     Shards,
     /// O_DIRECT, several requests at once.
     Direct,
+    /// read() of 128 KiB at sixteen places in turn.
+    Cursors,
+    /// Thirty-two threads that take the next 128 KiB in turn.
+    Threads,
+    /// Eight processes that map and touch all of it each.
+    Ranks,
 }
 
 impl Kind {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Map,
         Self::Populate,
         Self::MapRandom,
         Self::Read,
         Self::Shards,
         Self::Direct,
+        Self::Cursors,
+        Self::Threads,
+        Self::Ranks,
     ];
 
     /// Its name on the command line and in tables.
@@ -57,6 +67,9 @@ impl Kind {
             Self::Read => "read",
             Self::Shards => "shards",
             Self::Direct => "direct",
+            Self::Cursors => "cursors",
+            Self::Threads => "threads",
+            Self::Ranks => "ranks",
         }
     }
 }
@@ -133,6 +146,9 @@ pub fn run(args: &ReaderArgs) -> Result<Report> {
             &mut progress,
         )?,
         Kind::Direct => direct::read(&args.paths, args.depth, args.request, &cap, &mut progress)?,
+        Kind::Cursors => several::cursors(&args.paths, &cap, &mut progress)?,
+        Kind::Threads => several::threads(&args.paths, &cap, &mut progress)?,
+        Kind::Ranks => several::ranks(&args.paths, &mut progress)?,
     }
     let seconds = cap.start.elapsed().as_secs_f64();
     let sizes = args.paths.iter().map(|path| {

@@ -23,10 +23,12 @@ mod file_systems;
 mod following;
 mod idle;
 mod killed;
+mod left_out;
 mod listing;
 mod names;
 mod receipts;
 mod removal;
+mod several;
 mod silent;
 mod storm;
 

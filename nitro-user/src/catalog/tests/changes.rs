@@ -298,7 +298,11 @@ fn lost_events_lead_to_a_full_rescan() {
         id(&root.join("gone.gguf")),
         id(&root.join("from/moved.gguf")),
     );
-    let mut catalog = Catalog::new(&open_roots(std::slice::from_ref(&root), false).unwrap(), Arc::default());
+    let mut catalog = Catalog::new(
+        &open_roots(std::slice::from_ref(&root), false).unwrap(),
+        Arc::default(),
+        Exclude::default(),
+    );
     let stop = std::sync::atomic::AtomicBool::new(false);
     let inotify = nix::sys::inotify::Inotify::init(nix::sys::inotify::InitFlags::IN_NONBLOCK).unwrap();
     let means = crate::catalog::Means {
@@ -402,7 +406,13 @@ fn the_service_stops_though_nobody_receives() {
     let (_dir, root) = directory();
     (0..50).for_each(|number| create(&root.join(number.to_string()), 2 * MIB));
     let (sender, events) = channel(1);
-    let service = CatalogService::start(open_roots(&[root], false).unwrap(), Arc::default(), sender).unwrap();
+    let service = CatalogService::start(
+        open_roots(&[root], false).unwrap(),
+        Arc::default(),
+        Exclude::default(),
+        sender,
+    )
+    .unwrap();
     let began = Instant::now();
     service.stop();
     assert!(began.elapsed() < Duration::from_secs(2));

@@ -18,8 +18,8 @@ use std::{
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::{
-    Catalog, CatalogEvent, CatalogRequest, ScanReport, identity::Devices, model::Description, open_roots,
-    service::CatalogService,
+    Catalog, CatalogEvent, CatalogRequest, ScanReport, exclude::Exclude, identity::Devices, model::Description,
+    open_roots, service::CatalogService,
 };
 use crate::units::FileId;
 
@@ -50,7 +50,7 @@ fn directory() -> (tempfile::TempDir, PathBuf) {
 
 fn scan(dirs: &[&Path]) -> (Catalog, ScanReport) {
     let dirs: Vec<_> = dirs.iter().map(|dir| dir.to_path_buf()).collect();
-    Catalog::scan(&open_roots(&dirs, false).unwrap(), Arc::default())
+    Catalog::scan(&open_roots(&dirs, false).unwrap(), Arc::default(), Exclude::default())
 }
 
 /// A running service.
@@ -64,7 +64,13 @@ impl Running {
     fn start(dirs: &[&Path]) -> (Self, Vec<CatalogEvent>, ScanReport) {
         let dirs: Vec<_> = dirs.iter().map(|dir| dir.to_path_buf()).collect();
         let (sender, events) = channel(64);
-        let service = CatalogService::start(open_roots(&dirs, true).unwrap(), Arc::default(), sender).unwrap();
+        let service = CatalogService::start(
+            open_roots(&dirs, true).unwrap(),
+            Arc::default(),
+            Exclude::default(),
+            sender,
+        )
+        .unwrap();
         let mut running = Self { service, events };
         let mut before = Vec::new();
         let report = running.wait_for("the first scan", |event| match event {

@@ -33,7 +33,7 @@ fn a_root_that_appears_level_by_level_is_picked_up() {
 #[test]
 fn a_root_that_cannot_be_watched_is_said_once_and_not_tried_for_ever() {
     let roots = open_roots(&[PathBuf::from("/proc")], false).unwrap();
-    let mut catalog = Catalog::new(&roots, Arc::default());
+    let mut catalog = Catalog::new(&roots, Arc::default(), Exclude::default());
     let stop = std::sync::atomic::AtomicBool::new(false);
     let means = crate::catalog::Means {
         inotify: None,

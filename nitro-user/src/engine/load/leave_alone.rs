@@ -13,7 +13,9 @@ impl Load {
     /// for little, is helped all the same.
     pub fn served_by(&mut self, device: &Device) {
         match self.stage {
-            Stage::Announced if admission::keeps_up(device.rate()) => self.window.close(),
+            Stage::Announced if admission::keeps_up(device.rate()) => {
+                self.groups.iter_mut().for_each(|group| group.window.close());
+            }
             Stage::Confirmed => self.keeps_up |= self.is_served(device),
             Stage::Announced | Stage::Suspected | Stage::Skipped(_) | Stage::Ended => {}
         }

@@ -15,12 +15,14 @@ impl Load {
         if access.kind != AccessKind::Brought {
             return vec![*access];
         }
-        if !self.mapped {
+        if !self.readers.maps(access.process) {
             // A buffered reader's own calls say more, and earlier.
             return Vec::new();
         }
-        let (at, here) = (self.walk.step(), access.range.start / STEP);
-        let known = part == self.walk.part() && self.kinds.any_touch();
+        let here = access.range.start / STEP;
+        let group = self.groups.of_thread(access.thread);
+        let at = group.map_or(0, |group| group.walk.step());
+        let known = group.is_some_and(|group| group.walk.part() == part) && self.kinds.any_touch();
         let passed = known && here > at + 1 && self.is_warm(part, at + 1..here);
         let onwards = passed || known && (at..=at + 1).contains(&here);
         let touch = Access {

@@ -1,9 +1,15 @@
 //! Which step of a load may be warmed next, and handing it out.
 
-use super::{Load, Stage};
+use super::{FREEZE, Load, Stage};
 use crate::{
-    engine::{action::Action, happening::What, plan::budget::Budget, predict::sequence, steps::Steps},
-    units::{ByteCount, ByteRange, STEP},
+    engine::{
+        action::Action,
+        happening::What,
+        plan::budget::Budget,
+        predict::sequence,
+        steps::{Ahead, Steps, Wanted},
+    },
+    units::{ByteRange, STEP},
 };
 
 /// A step that may be warmed next.
@@ -17,63 +23,105 @@ pub struct Planned {
     pub range: ByteRange,
     /// Its device.
     pub device: u32,
+    /// The group it lies ahead of.
+    group: usize,
 }
 
 impl Load {
-    /// Bytes warmed, or on their way, ahead of where the reader is now.
-    fn ahead(&self) -> u64 {
-        (self.unused - self.stranded) + (self.in_flight - self.stranded_in_flight.min(self.in_flight))
-    }
-
     /// Whether it could use a step.
     pub fn wants(&self) -> bool {
         matches!(self.stage, Stage::Announced | Stage::Confirmed)
-            && !(self.frozen || self.lost || self.keeps_up)
-            && self.window.size() > 0
+            && !(self.frozen || self.keeps_up)
+            && self.groups.iter().any(|group| !group.lost && group.window.size() > 0)
     }
 
-    /// The next step that may be warmed; `None` when the window or the ceiling is full, or all is covered.
+    /// The next step that may be warmed, of the next group in turn; `None` when the windows or the ceiling are full, or all is covered.
     pub fn next_step(&mut self, budget: &Budget) -> Option<Planned> {
-        if !self.wants() || self.ahead() + STEP > self.window.size() || !budget.admits(2 * STEP) {
+        if !self.wants() || !budget.admits(2 * STEP) {
             return None;
         }
-        let first = self.walk.part();
-        let reach = sequence::reach(self.model.layout, self.walk.in_order_parts());
+        self.groups.rotation().find_map(|group| self.next_of(group))
+    }
+
+    /// The next step ahead of a group. What lies beyond the place of another group is that group's to warm.
+    fn next_of(&mut self, index: usize) -> Option<Planned> {
+        let group = self.groups.get(index)?;
+        let room = group.window.size();
+        if group.lost || room == 0 || !self.groups.is_alive(group, FREEZE) && self.stage == Stage::Confirmed {
+            return None;
+        }
+        let (first, from, wanders) = (group.walk.part(), group.walk.step(), group.walk.wanders());
+        let start = group.ahead();
+        let reach = sequence::reach(self.model.layout, group.walk.in_order_parts());
+        let others: Vec<(usize, usize, u64)> = self
+            .groups
+            .iter()
+            .enumerate()
+            .filter(|(other, group)| *other != index && !group.lost && self.groups.is_alive(group, FREEZE))
+            .map(|(other, group)| (other, group.walk.part(), group.walk.step()))
+            .collect();
+        // Of two in the same step the first counts as the one ahead.
+        let before = |&&(other, part, step): &&(usize, usize, u64)| part == first && (step, index) > (from, other);
+        let until = others.iter().filter(before).map(|(.., step)| *step).min();
+        let mut ahead = 0;
+        match self.look_ahead(first, start, until.unwrap_or(u64::MAX), Wanted::Again, room, &mut ahead)? {
+            Ahead::Step(step) => return self.planned(index, first, step),
+            Ahead::Enough => return None,
+            Ahead::Nothing if until.is_some() => return None,
+            Ahead::Nothing => {}
+        }
         let last = first.saturating_add(reach).min(self.parts.len() - 1);
-        for part in first..=last {
-            let from = if part == first { self.walk.step() } else { 0 };
-            if let Some(found) = self.uncovered(part, from) {
-                return Some(found);
+        for part in first + 1..=last {
+            if others.iter().any(|(_, other, _)| *other == part) {
+                continue;
+            }
+            match self.look_ahead(part, 0, u64::MAX, Wanted::Again, room, &mut ahead)? {
+                Ahead::Step(step) => return self.planned(index, part, step),
+                Ahead::Enough => return None,
+                Ahead::Nothing => {}
             }
         }
         // A reader that jumps back and forth reads, as a rule, everything: tensors in an order of its own.
-        if self.walk.wanders() {
-            self.uncovered(first, 0)
-        } else {
-            None
+        if wanders && let Ahead::Step(step) = self.look_ahead(first, 0, from, Wanted::Unread, room, &mut ahead)? {
+            return self.planned(index, first, step);
         }
+        None
     }
 
-    fn uncovered(&mut self, part: usize, from: u64) -> Option<Planned> {
-        let known = self.model.parts.get(part)?;
-        let (size, device) = (known.size, known.file.device);
+    fn look_ahead(
+        &mut self,
+        part: usize,
+        from: u64,
+        until: u64,
+        wanted: Wanted,
+        room: u64,
+        ahead: &mut u64,
+    ) -> Option<Ahead> {
+        let size = self.model.parts.get(part)?.size;
         let steps = self.parts.get_mut(part)?.get_or_insert_with(|| Steps::new(size));
-        let step = steps.next_uncovered(from)?;
+        Some(steps.look_ahead(from, until, wanted, room, ahead))
+    }
+
+    fn planned(&self, group: usize, part: usize, step: u64) -> Option<Planned> {
+        let device = self.model.parts.get(part)?.file.device;
+        let range = self.parts.get(part)?.as_ref()?.range(step);
         Some(Planned {
             part,
             step,
-            range: steps.range(step),
+            range,
             device,
+            group,
         })
     }
 
     /// Hands a planned step to the workers.
     pub fn submit(&mut self, planned: &Planned, ceiling_percent: u8, actions: &mut Vec<Action>) {
+        self.groups.served(planned.group);
         if let Some(Some(steps)) = self.parts.get_mut(planned.part) {
             steps.submit(planned.step);
         }
         if !self.stream_open && self.first_submit.is_none() {
-            let note = format!("window of {}", ByteCount(self.window.size()));
+            let note = format!("window of {}", self.window());
             actions.push(Action::Tell(self.tell(
                 What::Warm,
                 self.model_bytes(),

@@ -11,6 +11,12 @@ use crate::{
 /// it. 512 MiB at once made a bystander wait 2 s at 125 MB/s; 50 ms is a few of the device's own worst latencies.
 const IN_FLIGHT: Duration = Duration::from_millis(50);
 
+/// So many times that where several threads of a load are ahead of us: each of their requests waits in line with ours, and a line that is theirs stays theirs.
+const IN_LINE: u32 = 4;
+
+/// Steps for which that holds after the last one that they overtook.
+const MEMORY: u32 = 32;
+
 /// Two steps at least: one in flight while the other's completion is noticed.
 const LEAST_IN_FLIGHT: u64 = 2 * STEP;
 
@@ -37,6 +43,8 @@ pub struct Device {
     rate: Option<Rate>,
     busy_since: Moment,
     busy_bytes: u64,
+    /// Steps left of [`MEMORY`].
+    in_line: u32,
 }
 
 impl Device {
@@ -52,10 +60,23 @@ impl Device {
 
     /// Whether `bytes` more may be submitted now.
     pub fn admits(&self, bytes: u64) -> bool {
-        let limit = self.rate.map_or(FIRST_IN_FLIGHT, |rate| {
-            rate.during(IN_FLIGHT).clamp(LEAST_IN_FLIGHT, MOST_IN_FLIGHT)
+        let times = if self.in_line > 0 { IN_LINE } else { 1 };
+        let limit = self.rate.map_or(FIRST_IN_FLIGHT * u64::from(times), |rate| {
+            rate.during(IN_FLIGHT * times).clamp(LEAST_IN_FLIGHT, MOST_IN_FLIGHT)
         });
         self.in_flight + bytes <= limit.max(LEAST_IN_FLIGHT)
+    }
+
+    /// Several threads of a load were at a step before us.
+    pub fn overtaken(&mut self) {
+        self.in_line = MEMORY;
+    }
+
+    /// A reader brings `bytes` in by itself.
+    pub fn shared(&mut self, bytes: u64) {
+        if self.in_flight > 0 {
+            self.busy_bytes += bytes;
+        }
     }
 
     /// `bytes` were handed to a worker.
@@ -71,6 +92,7 @@ impl Device {
     pub fn completed(&mut self, outcome: &Outcome) {
         self.in_flight = self.in_flight.saturating_sub(outcome.range.len());
         self.busy_bytes += outcome.gained();
+        self.in_line = self.in_line.saturating_sub(1);
         let busy = outcome.completed.since(self.busy_since);
         // Steps that were resident take no time of the device and say nothing about it.
         if busy >= SAMPLE && self.busy_bytes >= 2 * STEP {

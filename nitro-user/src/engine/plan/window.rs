@@ -36,11 +36,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// Opens after strong evidence.
-    pub fn open(&mut self, rate: Option<Rate>) {
+    /// Opens after strong evidence, as one of so many `places` that share the device.
+    pub fn open(&mut self, rate: Option<Rate>, places: usize) {
         let opening = rate.map_or(MOST_OPENING / 2, |rate| {
             rate.during(OPENING).clamp(LEAST_OPENING, MOST_OPENING)
         });
+        let opening = (opening / places.max(1) as u64).max(LEAST_AFTER_JUMP);
         self.size = self.size.max(opening);
     }
 
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn it_doubles_after_half_of_it_was_used() {
         let mut window = Window::default();
-        window.open(None);
+        window.open(None, 1);
         let opened = window.size();
         window.consumed(opened / 2 - 1);
         assert_eq!(window.size(), opened);
@@ -140,7 +141,10 @@ mod tests {
     #[test]
     fn a_slow_device_opens_a_small_window() {
         let mut window = Window::default();
-        window.open(Some(Rate(1e6)));
+        window.open(Some(Rate(1e6)), 1);
         assert_eq!(window.size(), LEAST_OPENING);
+        let mut window = Window::default();
+        window.open(Some(Rate(1e6)), 16);
+        assert_eq!(window.size(), LEAST_AFTER_JUMP, "one of many places");
     }
 }

@@ -54,13 +54,20 @@ impl Device {
     pub const fn bytes(self, size: u64) -> u64 {
         match self {
             Self::Gp1000 | Self::Unlimited | Self::Cached => size,
-            Self::D300 | Self::D125 => size / 2,
+            Self::D300 => size / 2,
+            Self::D125 => size / 8 * 3,
         }
     }
 
     /// Whether the cell means anything: a direct reader does not see what is cached.
+    ///
+    /// Readers in several places are measured where requests bind, and where there is nothing to gain.
     pub fn has(self, kind: Kind) -> bool {
-        !(self == Self::Cached && kind == Kind::Direct)
+        match kind {
+            Kind::Direct => self != Self::Cached,
+            Kind::Cursors | Kind::Threads | Kind::Ranks => matches!(self, Self::Gp1000 | Self::Cached),
+            _ => true,
+        }
     }
 
     /// Pairs that the claim needs: few for "several times faster", many for "not three percent slower".
@@ -70,8 +77,8 @@ impl Device {
             Self::Cached => 45,
             Self::Gp1000 => 5,
             _ if kind == Kind::MapRandom => 5,
-            Self::Unlimited => 45,
-            Self::D300 | Self::D125 => 15,
+            Self::Unlimited if self.loads_per_figure(kind) > 1 => 45,
+            Self::Unlimited | Self::D300 | Self::D125 => 15,
         }
     }
 
@@ -90,7 +97,7 @@ impl Device {
     pub const fn cap_seconds(self) -> u64 {
         match self {
             Self::Gp1000 => 30,
-            _ => 12,
+            _ => 15,
         }
     }
 
@@ -117,7 +124,7 @@ impl Device {
         };
         // Bytes of one request of each reader alone, as measured.
         let request = match kind {
-            Kind::Map => 128 << 10,
+            Kind::Map | Kind::Cursors | Kind::Threads | Kind::Ranks => 128 << 10,
             Kind::Populate => 256 << 10,
             Kind::MapRandom => 4 << 10,
             Kind::Read | Kind::Shards | Kind::Direct => 1 << 20,
@@ -140,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_matrix_takes_about_an_hour() {
+    fn the_whole_matrix_takes_two_hours_at_most() {
         let seconds: f64 = Device::ALL
             .into_iter()
             .map(|device| {
@@ -152,6 +159,6 @@ mod tests {
                 device.estimate(2 << 30, &kinds)
             })
             .sum();
-        assert!((30.0..65.0).contains(&(seconds / 60.0)), "{} minutes", seconds / 60.0);
+        assert!((30.0..121.0).contains(&(seconds / 60.0)), "{} minutes", seconds / 60.0);
     }
 }

@@ -24,7 +24,7 @@ use crate::readers::{self, Kind};
 pub struct ColdArgs {
     #[command(flatten)]
     common: Common,
-    /// Bytes of the model on the fastest devices; the slower ones get a half.
+    /// Bytes of the model on the fastest devices; the slower ones get half, or less.
     #[arg(long, default_value = "2GiB")]
     size: Size,
     /// Pairs of every cell; by default 5, and 15 where a small difference is claimed.

@@ -13,6 +13,8 @@ pub const NOTE: &str = "Seconds are medians ± distance between the quartiles. l
 const FLOOR: f64 = 1.15;
 /// The same for a reader whose hint forbids the kernel to read ahead.
 const FLOOR_RANDOM: f64 = 1.3;
+/// The same for readers in several places at once.
+const FLOOR_SEVERAL: f64 = 1.2;
 /// How much faster a map reader becomes there.
 const SPEEDUP: f64 = 2.5;
 /// Nowhere slower: the interval's upper end.
@@ -27,10 +29,10 @@ const LIMIT_TRUST: f64 = 0.03;
 pub fn judge(cell: &CellResult) -> Vec<String> {
     let mut misses = Vec::new();
     if cell.device == Device::Gp1000 && cell.reader != Kind::Direct {
-        let floor = if cell.reader == Kind::MapRandom {
-            FLOOR_RANDOM
-        } else {
-            FLOOR
+        let floor = match cell.reader {
+            Kind::MapRandom => FLOOR_RANDOM,
+            Kind::Cursors | Kind::Threads | Kind::Ranks => FLOOR_SEVERAL,
+            _ => FLOOR,
         };
         if let Some(over) = cell.over_floor.filter(|&over| over > floor) {
             misses.push(format!("{over:.2} × the floor, to be {floor} ×"));
