@@ -42,6 +42,8 @@ pub mod flags {
     pub const DIRECT: u16 = 8;
     /// The fault happened inside a system call: `MAP_POPULATE`, `MADV_POPULATE_READ`, a copy from a mapping.
     pub const IN_SYSCALL: u16 = 16;
+    /// Somebody has the file open for writing.
+    pub const WRITTEN: u16 = 32;
 }
 
 /// The hooks, one per probe file of nitro-ebpf.

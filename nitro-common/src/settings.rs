@@ -67,6 +67,7 @@ pub mod globals {
         ("INODE_SUPER", "inode", "i_sb"),
         ("INODE_GENERATION", "inode", "i_generation"),
         ("INODE_SIZE", "inode", "i_size"),
+        ("INODE_WRITERS", "inode", "i_writecount"),
         ("SUPER_DEVICE", "super_block", "s_dev"),
         ("MAPPING_HOST", "address_space", "host"),
         ("FOLIO_MAPPING", "folio", "mapping"),

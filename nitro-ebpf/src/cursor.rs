@@ -236,6 +236,9 @@ pub fn access(tally: Tally, who: Who, inode: &Inode, mut what: What) {
         if matches!(what.hook, Hook::MapPages | Hook::Fault) && in_system_call() {
             what.flags |= flags::IN_SYSCALL;
         }
+        if inode.is_written() {
+            what.flags |= flags::WRITTEN;
+        }
         emit_at(time, wake, tally, who, Some(inode), what);
     } else {
         tally.count(Counter::Coalesced);

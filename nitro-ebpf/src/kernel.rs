@@ -36,6 +36,7 @@ settings! {
     INODE_SUPER: u64,
     INODE_GENERATION: u64,
     INODE_SIZE: u64,
+    INODE_WRITERS: u64,
     SUPER_DEVICE: u64,
     MAPPING_HOST: u64,
     FOLIO_MAPPING: u64,
@@ -191,5 +192,20 @@ impl Inode {
                 Reach::Nowhere => 0,
             }
         }
+    }
+
+    /// Whether somebody has it open for writing; not where that is out of reach.
+    #[inline(always)]
+    pub fn is_written(&self) -> bool {
+        // SAFETY: as in `generation`.
+        let writers: i32 = unsafe {
+            match self.at {
+                Reach::Typed(at) => field(at, &INODE_WRITERS),
+                Reach::Far(at) => far_field(at, &INODE_WRITERS).unwrap_or(0),
+                Reach::Nowhere => 0,
+            }
+        };
+        // Negative while it is being executed.
+        writers > 0
     }
 }

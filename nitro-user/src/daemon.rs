@@ -38,7 +38,7 @@ use crate::{
         attach::Attachment,
         ebpf::{EbpfSource, Options},
     },
-    sys::{capability, memory, readiness},
+    sys::{capability, clock, memory, readiness},
     units::{ByteCount, FileId},
 };
 
@@ -120,6 +120,7 @@ pub trait Audience {
 /// # Errors
 /// What keeps it from starting; a failure of the event source.
 pub fn run(config: Config, audience: impl Audience) -> anyhow::Result<()> {
+    clock::begin();
     let runtime = tokio::runtime::Builder::new_current_thread()
         // Sockets and signals are looked at after every turn of a task: by default it is every 61st, seconds under a storm of events.
         .event_interval(1)

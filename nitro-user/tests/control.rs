@@ -50,6 +50,7 @@ fn kept(pid: u32, user: Option<u32>) -> Kept {
         user,
         device: (8, 0),
         reader: ReaderKind::Buffered,
+        pattern: None,
         evidence: Evidence::Progress,
         demanded: ByteCount(1 << 20),
         resident_before: ByteCount(0),

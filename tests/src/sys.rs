@@ -78,6 +78,20 @@ pub fn reclaimed_pages(file: &File, bytes: u64) -> io::Result<u64> {
     Ok(counts[3])
 }
 
+/// Asks the kernel to bring `bytes` of a file in from `start` on, without waiting for them.
+///
+/// # Errors
+/// Where the file system has no readahead.
+pub fn readahead(file: &File, start: u64, bytes: u64) -> io::Result<()> {
+    // SAFETY: takes a descriptor and numbers; touches no memory of ours.
+    let done = unsafe { libc::readahead(file.as_raw_fd(), start as i64, bytes as usize) };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// Makes a file cold: written back, and its pages out of the page cache. Those of other files stay, unlike with [`crate::disk::TestDisk::drop_caches`].
 ///
 /// # Errors

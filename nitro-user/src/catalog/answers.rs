@@ -53,6 +53,7 @@ impl Descriptions {
             file,
             model: remembered.model.clone(),
             position: *position,
+            written: None,
         };
         Some((description, remembered.grounds.clone()))
     }

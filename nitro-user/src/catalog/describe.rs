@@ -20,10 +20,13 @@ use super::{
     contents::Contents,
     layout::{Content, Listed, Refusal, Seen, View, group_of, read_small},
     links::{Anchor, Target, resolve},
-    model::{Description, LayoutKind, Model, Part},
+    model::{AT_REST, Description, LayoutKind, Model, Part},
     table::{DirNumber, Found, NodeKind, NodeNumber, Table},
 };
-use crate::{sys::open::open_beneath, units::FileId};
+use crate::{
+    sys::{clock, open::open_beneath},
+    units::{FileId, Moment},
+};
 
 /// Files opened for one answer.
 const MOST_OPENED: usize = 20_000;
@@ -43,6 +46,7 @@ impl Catalog {
     /// No event tells of writes (see `listing`), so that the file, and what an answer rests on, is looked at again first: a `statx` each.
     pub fn describe(&mut self, file: FileId) -> Option<Description> {
         self.look_again([file]);
+        let written = self.written_at(file);
         let node = self.table.file(file)?;
         if let Some((known, grounds)) = self.descriptions.of(file) {
             self.look_again(grounds.files.iter().take(LOOKED_BEFORE).map(|(file, _)| *file));
@@ -52,7 +56,7 @@ impl Catalog {
                 .iter()
                 .all(|(file, was)| self.table.state(*file) == Some(*was))
             {
-                return Some(known);
+                return Some(Description { written, ..known });
             }
         }
         let (mut model, mut position, mut grounds) = self.ask_layouts(node)?;
@@ -62,7 +66,12 @@ impl Catalog {
         }
         let model = Arc::new(model);
         self.descriptions.remember(&model, grounds);
-        Some(Description { file, model, position })
+        Some(Description {
+            file,
+            model,
+            position,
+            written,
+        })
     }
 
     /// Looks at some of what else the answer about `file` rests on, from the `from`th turn on; returns the next turn, `None` after the last. What has
@@ -95,6 +104,13 @@ impl Catalog {
                 .once(&path, || format!("{path:?} refused: {}", refusal.reason));
         }
         Some((model, position, grounds))
+    }
+
+    /// When a file was written to, if that was a moment ago.
+    fn written_at(&self, file: FileId) -> Option<Moment> {
+        let names = self.names_of([file]);
+        let (modified, changed) = names.iter().map(|(_, names)| names.latest_write()).max()?;
+        clock::written_at(modified, changed, AT_REST)
     }
 
     /// Looks at files again; whether any was another one than the table said.

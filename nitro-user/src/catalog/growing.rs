@@ -18,6 +18,7 @@ use super::{
     changes::BURST,
     delta::Delta,
     listing::{self, Names},
+    model::AT_REST,
     table::{DirNumber, Found},
 };
 use crate::units::FileId;
@@ -30,9 +31,6 @@ const FIRST: Duration = Duration::from_millis(250);
 
 /// Longest pause between two looks.
 const LONGEST: Duration = Duration::from_secs(30);
-
-/// A file that did not change for so long is taken for complete.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// One that is empty, or that was seen to grow, may be a download that waits for its server: a few more looks, far apart.
 const STALLED: Duration = Duration::from_secs(120);
@@ -62,7 +60,7 @@ impl Growth {
         let enough = if self.changed || self.seen.0 == 0 {
             STALLED
         } else {
-            QUIET
+            AT_REST
         };
         now.saturating_duration_since(self.since) >= enough
     }

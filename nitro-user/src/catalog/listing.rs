@@ -112,6 +112,8 @@ struct Entry {
     what: What,
     /// Its inode changed a short while ago.
     recent: bool,
+    /// Last modification and last change of the inode, nanoseconds since 1970; 0 for what is no file.
+    times: (i64, i64),
 }
 
 /// What is behind a name.
@@ -126,9 +128,14 @@ pub(super) enum What {
 }
 
 impl Names {
-    fn push(&mut self, name: &[u8], what: What, recent: bool) {
+    fn push(&mut self, name: &[u8], what: What, file: Option<&Status>) {
         let name = self.add(name);
-        self.entries.push(Entry { name, what, recent });
+        self.entries.push(Entry {
+            name,
+            what,
+            recent: file.is_some_and(is_recent),
+            times: file.map_or((0, 0), |status| (status.mtime_ns, status.ctime_ns)),
+        });
     }
     fn add(&mut self, text: &[u8]) -> (u32, u32) {
         let start = self.text.len() as u32;
@@ -149,6 +156,11 @@ impl Names {
             (self.at(entry.name), found)
         })
     }
+    /// Last modification, and last change of the inode, of the file among them that was modified last; zeros when there is none.
+    pub fn latest_write(&self) -> (i64, i64) {
+        self.entries.iter().map(|entry| entry.times).max().unwrap_or((0, 0))
+    }
+
     /// The files among them; with `recent`, only those whose inode changed a short while ago.
     pub fn files(&self, recent: bool) -> impl Iterator<Item = FileId> {
         let wanted = self.entries.iter().filter(move |entry| entry.recent || !recent);
@@ -233,7 +245,7 @@ fn read(job: &Job, opened: OwnedFd, devices: &Devices, sink: &mut dyn FnMut(Name
             continue;
         }
         match entry.file_type() {
-            Some(Type::Directory) => names.push(name.to_bytes(), What::Directory, false),
+            Some(Type::Directory) => names.push(name.to_bytes(), What::Directory, None),
             Some(Type::File | Type::Symlink) | None => {
                 // A file that vanished meanwhile is no error.
                 if let Ok(status) = status_at(at.as_fd(), name) {
@@ -269,14 +281,14 @@ fn push_status(names: &mut Names, at: &OwnedFd, name: &CStr, status: &Status, de
                     size: status.size,
                     stamp: stamp_of(status),
                 },
-                is_recent(status),
+                Some(status),
             );
         }
-        Kind::Directory => names.push(name.to_bytes(), What::Directory, false),
+        Kind::Directory => names.push(name.to_bytes(), What::Directory, None),
         Kind::Link => {
             if let Ok(target) = readlinkat(at, name) {
                 let target = names.add(target.as_os_str().as_encoded_bytes());
-                names.push(name.to_bytes(), What::Link { target }, false);
+                names.push(name.to_bytes(), What::Link { target }, None);
             }
         }
         Kind::Other => {}

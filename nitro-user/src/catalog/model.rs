@@ -1,10 +1,13 @@
 //! What the catalog tells the engine: models, their parts and their order. Values only.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::FileId;
+use crate::units::{FileId, Moment};
+
+/// A file that was written to less than so long ago may not be complete.
+pub const AT_REST: Duration = Duration::from_secs(10);
 
 /// The arrangement on disk that made a model of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,6 +21,12 @@ pub enum LayoutKind {
     Gguf,
     /// safetensors shards, with or without an index.
     Safetensors,
+    /// A diffusers pipeline: the components that `model_index.json` names.
+    Diffusers,
+    /// A store of chunks named by hashes: no order.
+    Chunks,
+    /// A zip archive of tensors, as `torch.save` writes it.
+    TorchZip,
     /// Any `name-00001.ext` series.
     Numbered,
     /// Nothing but a directory and an extension in common: weak, taken up only after two reads in order.
@@ -34,6 +43,9 @@ impl LayoutKind {
             Self::HuggingFace => "hugging-face",
             Self::Gguf => "gguf",
             Self::Safetensors => "safetensors",
+            Self::Diffusers => "diffusers",
+            Self::Chunks => "chunks",
+            Self::TorchZip => "torch-zip",
             Self::Numbered => "numbered",
             Self::Siblings => "siblings",
             Self::Single => "single",
@@ -84,4 +96,6 @@ pub struct Description {
     pub model: Arc<Model>,
     /// Its place in `model.parts`.
     pub position: usize,
+    /// When it was last written to, if that was a short while ago and since the agent began.
+    pub written: Option<Moment>,
 }

@@ -77,6 +77,7 @@ impl Catalog {
     /// Counts models by the names of files and directories alone.
     fn count_models(&self, models: &mut BTreeMap<LayoutKind, u64>) {
         let mut count = |kind| *models.entry(kind).or_default() += 1;
+        let mut pipelines = HashSet::new();
         for dir in self.table.dirs() {
             let child = |name: &[u8]| self.table.child(dir, name).and_then(|node| self.table.as_dir(node));
             let node = self.table.dir(dir).map_or(NONE, |dir| dir.node);
@@ -85,6 +86,11 @@ impl Catalog {
             }
             if node != NONE && self.table.name(node).starts_with(b"models--") && child(b"snapshots").is_some() {
                 count(LayoutKind::HuggingFace);
+            }
+            let index = self.table.child(dir, b"model_index.json");
+            if index.is_some_and(|node| self.table.as_file(node).is_some()) {
+                count(LayoutKind::Diffusers);
+                pipelines.insert(dir);
             }
         }
         let mut series = HashSet::new();
@@ -97,6 +103,10 @@ impl Catalog {
             } else {
                 continue;
             };
+            let component = self.table.dir(self.table.parent(node)).map_or(NONE, |dir| dir.node);
+            if component != NONE && pipelines.contains(&self.table.parent(component)) {
+                continue;
+            }
             // All parts of a series are one model. Only parts are remembered: names alone are different anyway.
             let part = split::parse(name).is_some();
             if !part || series.insert((self.table.parent(node), split::series_of(name).to_owned())) {

@@ -101,7 +101,7 @@ impl Row {
         }
         let line = table(&cells, widths);
         match &self.note {
-            Some(note) => format!("{line}\n{:9}skipped: {note}", ""),
+            Some(note) => format!("{line}\n{:9}{note}", ""),
             None => line,
         }
     }
@@ -241,7 +241,10 @@ const fn reader(kind: ReaderKind) -> &'static str {
 /// Why something was left out.
 fn note(receipt: &Receipt) -> Option<String> {
     let reasons: Vec<&str> = receipt.skipped.iter().map(|skip| skip.reason()).collect();
-    (!reasons.is_empty()).then(|| reasons.join(", "))
+    let skipped = (!reasons.is_empty()).then(|| format!("skipped: {}", reasons.join(", ")));
+    let pattern = receipt.pattern.map(|pattern| pattern.name().to_owned());
+    let words: Vec<String> = pattern.into_iter().chain(skipped).collect();
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 #[cfg(test)]

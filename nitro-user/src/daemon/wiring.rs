@@ -295,6 +295,14 @@ impl Wiring {
                     });
                     self.sweep(source);
                 }
+                Action::AskAdded { load, processes, model } => {
+                    let concerns = |file| model.parts.iter().any(|part| part.file == file);
+                    let added = processes
+                        .iter()
+                        .map(|process| source.added_by(*process, concerns))
+                        .sum();
+                    self.feed(Input::Added { load, added });
+                }
                 Action::Forget { process } => {
                     source.take_counts(process, |_| true);
                 }
@@ -363,6 +371,7 @@ fn access_of(mode: EventMode, hook: Hook, event: &AccessEvent) -> Option<Access>
         kind,
         jump: event.flags & flags::JUMP != 0,
         in_order: event.flags & flags::IN_ORDER != 0,
+        written: event.flags & flags::WRITTEN != 0,
     })
 }
 

@@ -64,6 +64,15 @@ pub enum Action {
         /// The model.
         model: Arc<Model>,
     },
+    /// Look up how much these processes have brought in of a model's files; answered by `Input::Added`.
+    AskAdded {
+        /// For which load.
+        load: LoadId,
+        /// Process ids.
+        processes: Vec<u32>,
+        /// The model.
+        model: Arc<Model>,
+    },
     /// The process has ended and its receipts are written: its counters can go.
     Forget {
         /// Process id.

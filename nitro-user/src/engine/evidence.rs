@@ -54,6 +54,7 @@ mod tests {
             kind: AccessKind::Read,
             jump,
             in_order,
+            written: false,
         }
     }
 

@@ -43,6 +43,8 @@ pub enum Skip {
     Gone,
     /// Changed on disk.
     Changed,
+    /// Open for writing, dirty, or changed in the last 10 s: a download or a checkpoint that is not complete.
+    Written,
     /// Too many loads at once.
     Busy,
     /// Cannot be opened or read.
@@ -51,6 +53,8 @@ pub enum Skip {
     Unverified,
     /// It reads here and there.
     Random,
+    /// It brings in itself what it is going to read.
+    Prefetching,
     /// The device gives the reader all it can take without help.
     FastDevice,
     /// `--dry-run`.
@@ -69,10 +73,12 @@ impl Skip {
             Self::Resident => "already in the page cache",
             Self::Gone => "deleted or replaced",
             Self::Changed => "changed on disk",
+            Self::Written => "being written, or changed a moment ago",
             Self::Busy => "too many loads at once",
             Self::Unreadable => "cannot be opened or read",
             Self::Unverified => "nothing stays in the page cache of this file system",
             Self::Random => "reads here and there",
+            Self::Prefetching => "prefetches by itself",
             Self::FastDevice => "the device keeps up without help",
             Self::DryRun => "dry run",
             Self::NeverRead => "named on a command line, not read",

@@ -64,6 +64,13 @@ pub enum Input {
         /// File by file and thread by thread.
         counts: Vec<FileCounts>,
     },
+    /// What the processes of a load have brought in themselves, in answer to [`super::Action::AskAdded`].
+    Added {
+        /// Of which load.
+        load: LoadId,
+        /// Bytes, the kernel's readahead for them included.
+        added: u64,
+    },
     /// A file was deleted, or left the watch roots.
     Gone {
         /// Which.
@@ -126,6 +133,8 @@ pub struct Access {
     pub jump: bool,
     /// The eighth access in order since the last jump.
     pub in_order: bool,
+    /// Somebody has the file open for writing.
+    pub written: bool,
 }
 
 /// What a process did with one file, by the kernel's own count.
@@ -168,6 +177,8 @@ pub enum StepEnd {
     Failed,
     /// Another file has this name now, or the file has another size than the catalog said: it must be asked again.
     Stale,
+    /// The file was changed a moment ago, or holds pages that are not on the device yet.
+    Written,
     /// Readahead and reads bring nothing into the page cache here.
     Unverified,
 }

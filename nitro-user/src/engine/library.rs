@@ -3,25 +3,39 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use super::input::Access;
 use crate::{
     catalog::model::{Description, Model},
-    units::FileId,
+    units::{FileId, Moment},
 };
 
 /// Accesses kept while the catalog is asked; later ones of the same file replace the middle.
 const WAITING: usize = 64;
 
+/// A file that was being written is asked about again after so long.
+const RESTLESS: Duration = Duration::from_secs(1);
+
 /// Files remembered; past it, everything is asked again. A model has hundreds of files at most.
 const REMEMBERED: usize = 65_536;
+
+#[derive(Clone, Debug)]
+struct Part {
+    model: Arc<Model>,
+    position: usize,
+    /// Of the first access that told one, 0 before.
+    generation: u32,
+    written: Option<Moment>,
+    /// When the catalog said so.
+    learned: Moment,
+}
 
 #[derive(Debug)]
 enum Known {
     Asked(VecDeque<Access>),
-    /// With the generation of the first access that told one, 0 before.
-    Part(Arc<Model>, usize, u32),
+    Part(Part),
     Stranger,
 }
 
@@ -33,8 +47,8 @@ pub struct Library {
 
 /// What is known of an access's file.
 pub enum Lookup {
-    /// It is this part of this model.
-    Known(Arc<Model>, usize),
+    /// It is this.
+    Known(Description),
     /// Nothing: ask the catalog; the access is kept.
     Ask,
     /// The catalog was asked; the access is kept.
@@ -47,15 +61,26 @@ pub enum Lookup {
 
 impl Library {
     /// Looks the file of an access up, and keeps the access if it must wait.
-    pub fn find(&mut self, access: Access) -> Lookup {
+    pub fn find(&mut self, now: Moment, access: Access) -> Lookup {
+        if let Some(Known::Part(part)) = self.files.get(&access.file)
+            && part.written.is_some()
+            && now.since(part.learned) >= RESTLESS
+        {
+            self.forget(access.file);
+        }
         match self.files.get_mut(&access.file) {
-            Some(Known::Part(model, part, generation)) => {
-                match (*generation, access.generation) {
-                    (0, now) => *generation = now,
+            Some(Known::Part(part)) => {
+                match (part.generation, access.generation) {
+                    (0, now) => part.generation = now,
                     (was, now) if now != 0 && now != was => return Lookup::Reused,
                     _ => {}
                 }
-                Lookup::Known(model.clone(), *part)
+                Lookup::Known(Description {
+                    file: access.file,
+                    model: part.model.clone(),
+                    position: part.position,
+                    written: part.written,
+                })
             }
             Some(Known::Stranger) => Lookup::Stranger,
             Some(Known::Asked(waiting)) => {
@@ -77,17 +102,29 @@ impl Library {
     }
 
     /// Takes an answer; returns the accesses that waited for it.
-    pub fn learn(&mut self, file: FileId, description: Option<Description>) -> VecDeque<Access> {
+    pub fn learn(&mut self, now: Moment, file: FileId, description: Option<Description>) -> VecDeque<Access> {
         let known = match description {
             Some(found) if found.position < found.model.parts.len() => {
                 // The other parts belong to the same model: no need to ask for each.
-                for (position, part) in found.model.parts.iter().enumerate() {
-                    if !matches!(self.files.get(&part.file), Some(Known::Asked(_))) {
-                        self.files
-                            .insert(part.file, Known::Part(found.model.clone(), position, 0));
+                for (position, file) in found.model.parts.iter().map(|part| part.file).enumerate() {
+                    if !matches!(self.files.get(&file), Some(Known::Asked(_))) {
+                        let part = Part {
+                            model: found.model.clone(),
+                            position,
+                            generation: 0,
+                            written: None,
+                            learned: now,
+                        };
+                        self.files.insert(file, Known::Part(part));
                     }
                 }
-                Known::Part(found.model, found.position, 0)
+                Known::Part(Part {
+                    model: found.model,
+                    position: found.position,
+                    generation: 0,
+                    written: found.written,
+                    learned: now,
+                })
             }
             _ => Known::Stranger,
         };
@@ -99,11 +136,11 @@ impl Library {
 
     /// Forgets a file, and the models it is part of.
     pub fn forget(&mut self, file: FileId) {
-        let Some(Known::Part(model, ..)) = self.files.remove(&file) else {
+        let Some(Known::Part(Part { model, .. })) = self.files.remove(&file) else {
             return;
         };
         for part in &model.parts {
-            if matches!(self.files.get(&part.file), Some(Known::Part(other, ..)) if Arc::ptr_eq(other, &model)) {
+            if matches!(self.files.get(&part.file), Some(Known::Part(other)) if Arc::ptr_eq(&other.model, &model)) {
                 self.files.remove(&part.file);
             }
         }

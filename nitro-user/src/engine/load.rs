@@ -14,6 +14,7 @@ use super::{
     evidence::{self, Evidence},
     happening::{Happening, Skip, What},
     input::{Access, AccessKind, FileCounts, Outcome, StepEnd},
+    pattern::{MANY_PLACES, Pattern},
     plan::{
         admission::{self, Admission, Pace},
         budget::Budget,
@@ -24,7 +25,7 @@ use super::{
     walk::Move,
 };
 use crate::{
-    catalog::model::Model,
+    catalog::model::{AT_REST, Model},
     units::{ByteCount, ByteRange, FileId, Moment, STEP},
 };
 
@@ -51,6 +52,12 @@ const LAST_CHECK: Duration = Duration::from_millis(250);
 /// Most loaders open their model so soon after they start, or much later: until then the window does not grow, since a device with a burst to spare would have
 /// done with twice as much for one that reads with `O_DIRECT`.
 const OPENS_WITHIN: Duration = Duration::from_millis(10);
+
+/// So many bytes in a row that somebody else had brought in ahead of the readers are a reason to ask whether it was they.
+const FOUND_THERE: u64 = 8 * STEP;
+
+/// What a reader may have brought in beyond what it read without prefetching: the kernel's readahead, a `WILLNEED` that is cut short.
+const READAHEAD_SLACK: u64 = 16 << 20;
 
 /// Where a load stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +139,10 @@ pub struct Load {
     stream_open: bool,
     surveyed: Vec<bool>,
     dry_run: bool,
+    /// Bytes ahead of the readers in a row that were there before we came.
+    found_there: u64,
+    /// Whether it was looked at as one of a scanner's passes.
+    pass_taken: bool,
 }
 
 impl Load {
@@ -175,6 +186,8 @@ impl Load {
             stream_open: false,
             surveyed: vec![false; parts],
             dry_run,
+            found_there: 0,
+            pass_taken: false,
         }
     }
 
@@ -254,7 +267,11 @@ impl Load {
         } else if group.walks(access, placed) {
             group.lost = false;
             if helped && group.window.size() == 0 {
-                group.window.open(device.rate(), places);
+                if group.inside && !placed.joined {
+                    group.window.open_in_the_middle();
+                } else {
+                    group.window.open(device.rate(), places);
+                }
             }
         }
         let lost = group.lost;
@@ -292,7 +309,11 @@ impl Load {
         self.strong_at.get_or_insert(at);
         let places = self.groups.alive(FREEZE);
         for group in self.groups.iter_mut().filter(|group| !group.lost) {
-            group.window.open(device.rate(), places);
+            if group.inside {
+                group.window.open_in_the_middle();
+            } else {
+                group.window.open(device.rate(), places);
+            }
         }
         if !announced {
             actions.push(Action::Tell(self.tell(
@@ -345,6 +366,37 @@ impl Load {
         actions.extend(asked.map(|process| Action::AskDirect { process, file }));
     }
 
+    /// Its processes have brought in `added` bytes themselves.
+    pub fn added(&mut self, added: u64, actions: &mut Vec<Action>) {
+        let demanded: u64 = self.parts.iter().flatten().map(Steps::demanded_bytes).sum();
+        if self.stage == Stage::Confirmed && added > demanded + READAHEAD_SLACK {
+            self.skip(Skip::Prefetching, actions);
+        }
+    }
+
+    /// The kind of reader it has, if there is a name for it.
+    pub fn pattern(&self) -> Option<Pattern> {
+        if self.skipped.contains(&Skip::Prefetching) {
+            Some(Pattern::Prefetching)
+        } else if self.readers.scan() {
+            Some(Pattern::Scanner)
+        } else if self.groups.most() >= MANY_PLACES {
+            Some(Pattern::Interleaved)
+        } else {
+            None
+        }
+    }
+
+    /// The process that read all of it, or of some of its parts, from the first byte to the last in order. Says so once.
+    pub fn take_pass(&mut self) -> Option<u32> {
+        let process = self.readers.only()?;
+        let mut read = self.parts.iter().flatten().filter(|steps| steps.demanded_bytes() > 0);
+        let in_order = self.kinds.only_reads() && self.groups.only_walk();
+        let is_pass = !self.pass_taken && in_order && read.all(Steps::are_all_read);
+        self.pass_taken |= is_pass;
+        is_pass.then_some(process)
+    }
+
     /// Leaves the load alone from now on.
     pub fn skip(&mut self, skip: Skip, actions: &mut Vec<Action>) {
         if !self.skipped.contains(&skip) {
@@ -373,6 +425,19 @@ impl Load {
             self.strong_at = None;
         }
         self.skip(Skip::Ignored, actions);
+    }
+
+    /// One of its files is being written: it is left alone and, unless something was done for it already, nobody hears of it.
+    pub fn leave_to_writer(&mut self, actions: &mut Vec<Action>) {
+        if self.first_submit.is_none() {
+            self.strong_at = None;
+        }
+        self.skip(Skip::Written, actions);
+    }
+
+    /// Whether it was left to a writer so long ago that the file may be complete.
+    pub fn is_at_rest(&self, now: Moment) -> bool {
+        now.since(self.begun) >= AT_REST
     }
 
     /// Stops what is queued and closes the descriptors.
@@ -445,6 +510,9 @@ impl Load {
                 StepEnd::Done => {
                     if outcome.gained() > 0 {
                         self.first_submit.get_or_insert(outcome.submitted);
+                        self.found_there = 0;
+                    } else if !steps.is_demanded(step) {
+                        self.found_there += outcome.range.len();
                     }
                     held = steps.arrived(step, outcome.gained(), outcome.completed);
                     let overtaken = held == 0 && outcome.gained() > 0;
@@ -453,14 +521,21 @@ impl Load {
                 }
                 StepEnd::WholePartResident => steps.cover_all(),
                 StepEnd::Cancelled => steps.withdraw(step),
-                StepEnd::Failed | StepEnd::Stale | StepEnd::Unverified | StepEnd::Refused => {}
+                StepEnd::Failed | StepEnd::Stale | StepEnd::Written | StepEnd::Unverified | StepEnd::Refused => {}
             }
         }
         budget.arrived(outcome.file, outcome.range, held);
+        if self.found_there >= FOUND_THERE && self.stage == Stage::Confirmed {
+            self.found_there = 0;
+            let (load, model) = (self.id, self.model.clone());
+            let processes = self.readers.unsettled();
+            actions.push(Action::AskAdded { load, processes, model });
+        }
         match outcome.end {
             StepEnd::Failed => self.skip(Skip::Unreadable, actions),
             StepEnd::Refused => self.skip(Skip::Busy, actions),
             StepEnd::Unverified => self.skip(Skip::Unverified, actions),
+            StepEnd::Written => self.leave_to_writer(actions),
             StepEnd::WholePartResident if !self.skipped.contains(&Skip::Resident) => self.skipped.push(Skip::Resident),
             _ => {}
         }

@@ -10,6 +10,7 @@ pub mod happening;
 pub mod input;
 mod library;
 pub mod load;
+pub mod pattern;
 pub mod plan;
 pub mod predict;
 pub mod receipt;
@@ -29,10 +30,11 @@ use self::{
     input::StepEnd,
     library::{Library, Lookup},
     load::{Load, Stage},
+    pattern::Passes,
     plan::{budget::Budget, device::Device},
 };
 use crate::{
-    catalog::model::Description,
+    catalog::model::{AT_REST, Description},
     units::{ByteCount, FileId, Moment},
 };
 
@@ -76,6 +78,8 @@ pub struct Engine {
     stale: HashMap<FileId, Moment>,
     /// Processes of ignored programs that read watched files.
     ignored: HashSet<u32>,
+    /// What each process has read from end to end.
+    passes: Passes,
     next_load: u64,
     now: Moment,
     /// Which load gets the next step, so that loads on one device take turns.
@@ -96,6 +100,7 @@ impl Engine {
             budget,
             stale: HashMap::new(),
             ignored: HashSet::new(),
+            passes: Passes::default(),
             next_load: 1,
             now: Moment(0),
             turn: 0,
@@ -111,7 +116,7 @@ impl Engine {
         match input {
             Input::Access(access) => self.access(now, access, &mut actions),
             Input::Described { file, description } => {
-                for access in self.library.learn(file, description) {
+                for access in self.library.learn(now, file, description) {
                     self.access(now, access, &mut actions);
                 }
             }
@@ -120,6 +125,9 @@ impl Engine {
             Input::Program { process, name, user } => {
                 for load in self.loads.values_mut() {
                     load.readers.identify(process, &name, user);
+                    if pattern::is_scanner(&name) {
+                        load.readers.note_scanner(process);
+                    }
                 }
             }
             Input::Direct { process, file } => self.direct(process, file, &mut actions),
@@ -127,6 +135,7 @@ impl Engine {
             Input::Removed { file, range } => self.removed(file, range),
             Input::Ended { process } => {
                 self.ignored.remove(&process);
+                self.passes.forget(process);
                 let mut over = Vec::new();
                 for load in self.loads.values_mut().filter(|load| load.readers.contains(process)) {
                     if load.reader_ended(process, &mut actions) {
@@ -141,6 +150,11 @@ impl Engine {
                 }
             }
             Input::Counted { load, counts } => self.counted(now, load, &counts, &mut actions),
+            Input::Added { load, added } => {
+                if let Some(load) = self.loads.get_mut(&load) {
+                    load.added(added, &mut actions);
+                }
+            }
             Input::Gone { file } => self.gone(file, true, &mut actions),
             // What is read on may still be right: a worker that meets another file says so. The next access asks the catalog again.
             Input::Changed { file } => self.library.forget(file),
@@ -209,8 +223,8 @@ impl Engine {
         if self.ignored.contains(&access.process) {
             return;
         }
-        let (model, part) = match self.library.find(access) {
-            Lookup::Known(model, part) => (model, part),
+        let description = match self.library.find(now, access) {
+            Lookup::Known(description) => description,
             Lookup::Ask => return actions.push(Action::Describe(access.file)),
             Lookup::Wait | Lookup::Stranger => return,
             // Two files with one number (btrfs): what is known of the one holds, and the other is nobody's.
@@ -222,26 +236,21 @@ impl Engine {
             }
         };
         // Pages that a reader of whom nothing else is known brings in are somebody's buffered reads.
-        let key = load::key(&model, access.file);
+        let key = load::key(&description.model, access.file);
         if access.kind == AccessKind::Brought {
             let load = self.by_model.get(&key).and_then(|id| self.loads.get(id));
             if !load.is_some_and(|load| load.readers.contains(access.process)) {
                 return;
             }
         }
-        let id = self.load_of(
-            now,
-            access.process,
-            &Description {
-                file: access.file,
-                model,
-                position: part,
-            },
-            actions,
-        );
+        let id = self.load_of(now, access.process, &description, actions);
         let Some(load) = self.loads.get_mut(&id) else { return };
+        let is_fresh = description.written.is_some_and(|at| now.since(at) < AT_REST);
+        if access.written || is_fresh {
+            load.leave_to_writer(actions);
+        }
         // The load keeps the description it began with.
-        let Some(part) = load.position_of(access.file, part) else {
+        let Some(part) = load.position_of(access.file, description.position) else {
             return;
         };
         // It has grown since it was described. Whoever appends to it all the time is read on without.
@@ -269,7 +278,7 @@ impl Engine {
     }
 
     fn named(&mut self, now: Moment, process: u32, description: &Description, actions: &mut Vec<Action>) {
-        self.library.learn(description.file, Some(description.clone()));
+        self.library.learn(now, description.file, Some(description.clone()));
         let id = self.load_of(now, process, description, actions);
         let Some(load) = self.loads.get_mut(&id) else { return };
         let device = self.devices.entry(description.file.device).or_default();
@@ -285,11 +294,16 @@ impl Engine {
         if let Some(&id) = self.by_model.get(&key)
             && let Some(load) = self.loads.get_mut(&id)
         {
-            // What kept one reader from being helped need not hold for another.
-            let is_skipped = matches!(load.stage, Stage::Skipped(_)) && !load.readers.is_there(process);
-            if !is_skipped && load.takes(process, now) {
+            // What kept one reader from being helped need not hold for another, nor for long.
+            let another = match load.stage {
+                Stage::Skipped(Skip::Written) => !load.readers.is_there(process) || load.is_at_rest(now),
+                Stage::Skipped(_) => !load.readers.is_there(process),
+                _ => false,
+            };
+            if !another && load.takes(process, now) {
                 if load.readers.join(process) {
                     actions.push(Action::AskProgram { process });
+                    self.came(process, id);
                 }
                 return id;
             }
@@ -309,7 +323,23 @@ impl Engine {
         );
         self.loads.insert(id, load);
         actions.push(Action::AskProgram { process });
+        self.came(process, id);
         id
+    }
+
+    /// A process has come to a load: the others that it took part in may be behind it.
+    fn came(&mut self, process: u32, to: LoadId) {
+        let others = self.loads.values_mut().filter(|load| load.id != to);
+        for load in others.filter(|load| load.readers.contains(process)) {
+            if let Some(process) = load.take_pass() {
+                self.passes.note(process);
+            }
+        }
+        if self.passes.are_many(process)
+            && let Some(load) = self.loads.get_mut(&to)
+        {
+            load.readers.note_scanner(process);
+        }
     }
 
     fn direct(&mut self, process: u32, file: FileId, actions: &mut Vec<Action>) {
@@ -409,10 +439,13 @@ impl Engine {
 
     fn counted(&mut self, now: Moment, id: LoadId, counts: &[input::FileCounts], actions: &mut Vec<Action>) {
         let is_last = self.loads.get_mut(&id).is_some_and(|load| load.counted(counts));
-        let Some(load) = is_last.then(|| self.loads.remove(&id)).flatten() else {
+        let Some(mut load) = is_last.then(|| self.loads.remove(&id)).flatten() else {
             return;
         };
         self.wanting.remove(&id);
+        if let Some(process) = load.take_pass().filter(|process| load.readers.is_there(*process)) {
+            self.passes.note(process);
+        }
         if let Some(receipt) = load.receipt(now) {
             actions.push(Action::Tell(Happening::done(&receipt, self.budget.percent())));
             actions.push(Action::Finish(Box::new(receipt)));

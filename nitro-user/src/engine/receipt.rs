@@ -12,6 +12,7 @@ use super::{
     happening::Skip,
     input::{Access, AccessKind},
     load::Load,
+    pattern::Pattern,
     steps::Step,
 };
 use crate::{
@@ -115,6 +116,9 @@ pub struct Receipt {
     pub device: (u32, u32),
     /// How it was read.
     pub reader: ReaderKind,
+    /// Kind of reader, where there is a name for it.
+    #[serde(default)]
+    pub pattern: Option<Pattern>,
     /// Strongest evidence.
     pub evidence: Evidence,
     /// Bytes that the readers accessed: once, however many read them, and once more where they had left the cache in between.
@@ -203,6 +207,7 @@ impl Receipt {
             user: load.readers.user(),
             device: (device >> 20, device & 0xf_ffff),
             reader,
+            pattern: load.pattern(),
             evidence: load.evidence,
             demanded: ByteCount(demanded),
             resident_before: ByteCount(resident),
@@ -224,6 +229,7 @@ impl Receipt {
     pub fn summary(&self) -> String {
         let share = |part: ByteCount| 100.0 * part.0 as f64 / self.demanded.0.max(1) as f64;
         let mut words = vec![format!("{:.2} s, {}", self.seconds, self.reader.name())];
+        words.extend(self.pattern.map(|pattern| pattern.name().to_owned()));
         for (part, name) in [
             (self.resident_before, "resident before"),
             (self.kernel_readahead, "kernel readahead"),

@@ -98,6 +98,23 @@ impl Steps {
         met
     }
 
+    /// Whether a step was read and is still there.
+    pub fn is_demanded(&self, step: u64) -> bool {
+        let step = usize::try_from(step).ok().and_then(|step| self.steps.get(step));
+        step.is_some_and(|step| step.demanded)
+    }
+
+    /// Whether all of it was read.
+    pub fn are_all_read(&self) -> bool {
+        self.steps.iter().all(|step| step.demands > 0)
+    }
+
+    /// Bytes read, those that left the cache in between again.
+    pub fn demanded_bytes(&self) -> u64 {
+        let demands = self.steps.iter().map(|step| u64::from(step.demands));
+        demands.sum::<u64>() * STEP
+    }
+
     /// Whether a step was warmed, or is with a worker.
     pub fn is_warm(&self, step: u64) -> bool {
         let step = usize::try_from(step).ok().and_then(|step| self.steps.get(step));
@@ -127,8 +144,7 @@ impl Steps {
                 Wanted::Again if !here => step.demanded,
                 Wanted::Again | Wanted::Unread => step.demands > 0,
             };
-            // Only whoever is in a step wants the rest of it: one who walked on is done with it.
-            let covered = step.asked || read && !(here && step.rest_wanted);
+            let covered = step.asked || read && !step.rest_wanted;
             if !covered {
                 return if *ahead + STEP > room {
                     Ahead::Enough
@@ -136,8 +152,10 @@ impl Steps {
                     Ahead::Step(index as u64)
                 };
             }
-            if !step.demanded {
-                *ahead += if step.in_flight { STEP } else { u64::from(step.ours) };
+            if step.in_flight {
+                *ahead += STEP;
+            } else if !step.demanded {
+                *ahead += u64::from(step.ours);
             }
             if *ahead >= room {
                 return Ahead::Enough;

@@ -50,6 +50,11 @@ impl Walk {
         (self.at, self.run_start) = (at, at);
     }
 
+    /// Where it began to walk.
+    pub fn run_start(&self) -> u64 {
+        self.run_start
+    }
+
     /// Follows an access to `part`; `warm` says that its place was warmed or is being warmed.
     pub fn follow(&mut self, part: usize, access: &Access, warm: bool) -> Move {
         let start = access.range.start;

@@ -85,6 +85,7 @@ pub(crate) mod tests {
             user,
             device: (8, 16),
             reader: ReaderKind::Buffered,
+            pattern: None,
             evidence: Evidence::Progress,
             demanded: ByteCount(1 << 30),
             resident_before: ByteCount(0),

@@ -258,6 +258,7 @@ impl<'a> World<'a> {
             kind,
             jump,
             in_order,
+            written: false,
         }
     }
 
@@ -309,6 +310,7 @@ impl<'a> World<'a> {
                     file,
                     model: self.model.clone(),
                     position,
+                    written: None,
                 });
                 return Some(Input::Described { file, description });
             }

@@ -327,6 +327,19 @@ impl EbpfSource {
         counts
     }
 
+    /// Bytes that a process has brought into the page cache of the files that `concerns` wants, the kernel's readahead for it included.
+    pub fn added_by(&self, process: u32, concerns: impl Fn(FileId) -> bool) -> u64 {
+        let keys = self.known.get(&process).into_iter().flatten();
+        let concerned = keys.filter(|key| {
+            concerns(FileId {
+                device: key.device,
+                inode: key.inode,
+            })
+        });
+        let states = concerned.filter_map(|key| self.cursors.get(key, 0).ok());
+        states.map(|state| state.added_bytes).sum()
+    }
+
     /// Sum over the processors, and events received from the ring.
     ///
     /// # Errors

@@ -97,14 +97,37 @@ pub fn present(file: &File, range: ByteRange) -> io::Result<u64> {
     if range.is_empty() {
         return Ok(0);
     }
-    let asked = [range.start, range.len()];
+    Ok(cachestat(file, range.start, range.len())?.cached * page_size())
+}
+
+/// Whether pages of the file are not on the device yet; no where the kernel does not tell (`cachestat` is of 6.5).
+///
+/// # Errors
+/// None that means anything: the file is open.
+pub fn is_dirty(file: &File) -> io::Result<bool> {
+    match cachestat(file, 0, 0) {
+        Ok(found) => Ok(found.dirty + found.writeback > 0),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOSYS | libc::EPERM | libc::EOPNOTSUPP)
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn cachestat(file: &File, start: u64, length: u64) -> io::Result<CacheStat> {
+    let asked = [start, length];
     let mut found = CacheStat::default();
     // SAFETY: both pointers are to live values of the layout the kernel expects: two u64, five u64.
     let done = unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), asked.as_ptr(), &raw mut found, 0u32) };
     if done < 0 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(found.cached * page_size())
+        Ok(found)
     }
 }
 

@@ -10,7 +10,7 @@ mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},
-    fs::File,
+    fs::{File, Metadata},
     io,
     os::unix::fs::MetadataExt,
     sync::{
@@ -24,7 +24,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::{Warmer, chain::Chain, read::Read, readahead::Readahead};
 use crate::{
-    catalog::model::{Model, Part},
+    catalog::model::{AT_REST, Model, Part},
     engine::{
         action::LoadId,
         input::{Outcome, StepEnd},
@@ -67,6 +67,9 @@ enum Trouble {
     /// What the catalog said of the file no longer holds.
     #[error("another file has this name now, or it has another size")]
     Stale,
+    /// It is being written, or was a moment ago.
+    #[error("it is being written")]
+    Written,
     /// It cannot be opened or read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -232,6 +235,9 @@ impl Stream {
                 if status.ino() != part.file.inode || status.size() != part.size {
                     return Err(Trouble::Stale);
                 }
+                if is_being_written(&file, &status)? {
+                    return Err(Trouble::Written);
+                }
                 let limits = block::request_limits(part.file.device);
                 let chunk = chunk_of(limits.readahead_call());
                 let warmer: Box<dyn Warmer> = match Chain::new(limits, Readahead { chunk }) {
@@ -253,6 +259,7 @@ impl Stream {
         tracing::debug!(file = ?outcome.file, range = ?outcome.range, %trouble, "a step was not warmed");
         outcome.end = match trouble {
             Trouble::Stale => StepEnd::Stale,
+            Trouble::Written => StepEnd::Written,
             Trouble::Io(_) => StepEnd::Failed,
         };
         outcome.completed = clock::now();
@@ -275,6 +282,15 @@ fn chunk_of(limit: u64) -> u64 {
     } else {
         limit.max(page_size())
     }
+}
+
+/// Whether a file was written a moment ago, or is not on the device yet. What was complete before the agent began may still be on its way there.
+fn is_being_written(file: &File, status: &Metadata) -> io::Result<bool> {
+    let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+    let modified = nanoseconds(status.mtime(), status.mtime_nsec());
+    let changed = nanoseconds(status.ctime(), status.ctime_nsec());
+    Ok(clock::written_at(modified, changed, AT_REST).is_some()
+        || clock::is_written_since_begin(modified, changed) && page_cache::is_dirty(file)?)
 }
 
 /// Bytes of `range` that are in the cache or on their way, at most its length.

@@ -43,6 +43,7 @@ pub fn description(size: u64) -> Description {
         file: FILE,
         model: Arc::new(model),
         position: 0,
+        written: None,
     }
 }
 
@@ -58,6 +59,7 @@ pub fn access(at: Moment, process: u32, generation: u32, range: ByteRange) -> Ac
         kind: AccessKind::Read,
         jump: false,
         in_order: true,
+        written: false,
     }
 }
 

@@ -29,6 +29,14 @@ pub fn unrelated(root: &Path, seed: u64, count: usize, each: u64) -> Result<Mode
     fill(root, files, seed, each)
 }
 
+/// Files of `each` bytes with these names below `root`.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn named(root: &Path, names: &[&str], seed: u64, each: u64) -> Result<ModelTree> {
+    fill(root, names.iter().map(|name| root.join(name)).collect(), seed, each)
+}
+
 fn fill(root: &Path, files: Vec<PathBuf>, seed: u64, each: u64) -> Result<ModelTree> {
     for (index, path) in files.iter().enumerate() {
         Filler::create(path, sub_seed(seed, index), each)?.fill_to(each)?;

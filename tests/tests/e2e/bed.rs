@@ -143,6 +143,14 @@ pub fn binary() -> PathBuf {
     agent::default_binary().unwrap()
 }
 
+/// Writes a file's pages out, and makes it look as if it had been written a minute ago.
+pub fn age(path: &Path) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.sync_all().unwrap();
+    let minute = Duration::from_secs(60);
+    file.set_modified(std::time::SystemTime::now() - minute).unwrap();
+}
+
 /// Makes a file cold.
 pub fn cool(path: &Path) {
     sys::drop_pages(&File::open(path).unwrap()).unwrap();

@@ -13,7 +13,7 @@ use rig::{
 };
 
 use super::{
-    bed::{Bed, MIB, assert_adds_up, binary, cool, number, receipt, receipts, resident, scenario, until, warmed},
+    bed::{Bed, MIB, age, assert_adds_up, binary, cool, number, receipt, receipts, resident, scenario, until, warmed},
     reader::StepReader,
     steps::Done,
 };
@@ -149,6 +149,7 @@ fn a_file_replaced_by_rename_is_read_on_by_who_has_it_and_warmed_anew_for_others
         let mut scene = Scene::new(bed);
         let fresh = bed.dir("elsewhere").join("fresh.gguf");
         gguf::write(&fresh, 2, SIZE, None).unwrap();
+        age(&fresh);
         let other = bed.truth(&fresh);
         fs::rename(&fresh, &scene.weights).unwrap();
         assert_eq!(scene.read_on(), truth, "the file that was opened");
@@ -177,6 +178,7 @@ fn a_root_removed_while_it_is_warmed_is_watched_again_when_it_comes_back() {
         until("nothing is watched", || watched() == 0);
         let tree = ollama::model(&scene.root, "phi", "3b", 3, SIZE).unwrap();
         let weights = tree.files.last().unwrap();
+        age(weights);
         cool(weights);
         until("the new model is watched", || watched() == 1);
         let mut second = bed.reader(weights);

@@ -11,7 +11,7 @@ use rig::{
 
 use super::{
     bed::{
-        Bed, MIB, assert_adds_up, base, binary, cool, events, happenings, number, receipt, resident_all, scenario,
+        Bed, MIB, age, assert_adds_up, base, binary, cool, events, happenings, number, receipt, resident_all, scenario,
         until, warmed,
     },
     raw::{RawAgent, ask, command, refusal},
@@ -131,6 +131,7 @@ fn a_root_that_is_waited_for_is_watched_when_it_comes() {
         assert_eq!(number(&agent.ask("status").unwrap(), "watched"), 0);
         let tree = ollama::model(&root, "llama", "8b", 1, 64 * MIB).unwrap();
         let weights = tree.files.last().unwrap();
+        age(weights);
         cool(weights);
         until("the model is watched", || {
             number(&agent.ask("status").unwrap(), "watched") == 1

@@ -26,11 +26,13 @@ mod killed;
 mod left_out;
 mod listing;
 mod names;
+mod patterns;
 mod receipts;
 mod removal;
 mod several;
 mod silent;
 mod storm;
+mod written;
 
 /// Not a test: what the tests start as another process.
 #[test]

@@ -4,7 +4,7 @@
 //! the page cache while a load is half done. Paths come in hexadecimal and over the pipe: as arguments they would announce the load.
 //!
 //! One step per line: `open PATH`, `direct PATH` (`O_DIRECT`), `read BYTES BLOCK` (onwards from where it is), `seek OFFSET`, `pread OFFSET BYTES`,
-//! `map`, `populate`, `touch START END` (in the mapping), `random` (no readahead of the kernel), `hop SECONDS THREADS` (4 KiB reads far apart, as fast as
+//! `map`, `populate`, `touch START END` (in the mapping), `random` (no readahead of the kernel), `ahead START END` (readahead(2) by the reader itself), `hop SECONDS THREADS` (4 KiB reads far apart, as fast as
 //! possible), `close`. The answer is `@ BYTES CHECKSUM`, or `! ERROR`.
 
 use std::{
@@ -123,6 +123,11 @@ impl StepReader {
                     let next = (at + 4096).min(end);
                     done.add(&map[at..next], at as u64);
                     at = next;
+                }
+            }
+            "ahead" => {
+                for start in (number(1)?..number(2)?).step_by(1 << 20) {
+                    rig::sys::readahead(self.file()?, start, 1 << 20)?;
                 }
             }
             "random" => {

@@ -20,12 +20,19 @@ fn cases() -> Vec<Case> {
     let hub = b"rev\0rev\0model-00001-of-00002.safetensors\0../../blobs/0\0rev\0model-00002-of-00002.safetensors\0\
         ../../blobs/1\0old\0x.gguf\0../../../../secret.safetensors\0rev\0deep\0/watched/secret.safetensors";
     let names = b"m-00001-of-00003.gguf\0m-00002-of-00003.gguf\0frame_0001.png\0frame_0002.png\0a9b10.bin\0a9b9.bin";
+    let pipeline = br#"{"_class_name":"X","unet":["diffusers","UNet"],"vae":["diffusers","VAE"],"none":[null,null]}"#;
+    let pipeline = [
+        pipeline.as_slice(),
+        b"\0model.fp16-00001-of-00002.safetensors\0model.safetensors\0model.bin",
+    ]
+    .concat();
     vec![
         (trial::gguf_header as fn(&[u8]), trial::valid_gguf()),
         (trial::safetensors, index.to_vec()),
         (trial::ollama_manifest, manifest.into_bytes()),
         (trial::hub, hub.to_vec()),
         (trial::names, names.to_vec()),
+        (trial::diffusers, pipeline),
     ]
 }
 
@@ -82,7 +89,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn damaged_inputs_are_survived(case in 0..5usize, damages in prop::collection::vec(damage(), 1..6)) {
+    fn damaged_inputs_are_survived(case in 0..6usize, damages in prop::collection::vec(damage(), 1..6)) {
         let (trial, mut bytes) = cases().swap_remove(case);
         damages.iter().for_each(|damage| apply(&mut bytes, damage));
         trial(&bytes);
@@ -103,12 +110,13 @@ fn undamaged_inputs_pass_the_same_trials() {
 fn every_seed_of_the_fuzz_targets_passes_its_trial() {
     let seeds = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds"));
     type Trial = fn(&[u8]);
-    let trials: [(&str, Trial); 5] = [
+    let trials: [(&str, Trial); 6] = [
         ("gguf_header", trial::gguf_header),
         ("safetensors", trial::safetensors),
         ("ollama_manifest", trial::ollama_manifest),
         ("hub", trial::hub),
         ("names", trial::names),
+        ("diffusers", trial::diffusers),
     ];
     let targets = std::fs::read_dir(seeds).unwrap().count();
     assert_eq!(targets, trials.len(), "a target without its trial here");

@@ -8,7 +8,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Group, Layout, Listed, Member, View, gguf::Gguf, numbered::Numbered, plain_name, safetensors::Safetensors,
+    Group, Layout, Listed, Member, View, diffusers::Diffusers, gguf::Gguf, numbered::Numbered, plain_name,
+    safetensors::Safetensors,
 };
 use crate::{catalog::model::LayoutKind, units::FileId};
 
@@ -32,7 +33,7 @@ impl Layout for HuggingFace {
         let (repository, name) = repository_of(named)?;
         let asked = view.file(named)?;
         let found = name_in_snapshots(view, repository, asked.file, named)?;
-        let inner: [&dyn Layout; 3] = [&Gguf, &Safetensors, &Numbered];
+        let inner: [&dyn Layout; 4] = [&Diffusers, &Gguf, &Safetensors, &Numbered];
         let group = inner.iter().find_map(|layout| layout.group_of(view, &found));
         let members = group.map_or_else(|| vec![Member { seen: asked, header: 0 }], |group| group.members);
         Some(Group { name, members })

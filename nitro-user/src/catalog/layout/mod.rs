@@ -6,6 +6,8 @@
 //!
 //! They open nothing, and keep nothing.
 
+pub mod chunks;
+pub mod diffusers;
 pub mod gguf;
 #[cfg(test)]
 mod hostile;
@@ -15,6 +17,7 @@ pub mod ollama;
 pub mod safetensors;
 pub mod siblings;
 pub mod split;
+pub mod torch_zip;
 #[cfg(any(test, feature = "trial"))]
 pub mod trial;
 pub mod view;
@@ -64,12 +67,15 @@ pub trait Layout: Sync {
 }
 
 /// All layouts, the surest first.
-pub const LAYOUTS: [&dyn Layout; 6] = [
+pub const LAYOUTS: [&dyn Layout; 9] = [
     &ollama::Ollama,
     &hugging_face::HuggingFace,
+    &diffusers::Diffusers,
+    &chunks::Chunks,
     &gguf::Gguf,
     &safetensors::Safetensors,
     &numbered::Numbered,
+    &torch_zip::TorchZip,
     &siblings::Siblings,
 ];
 

@@ -108,7 +108,7 @@ impl<'de> Deserialize<'de> for Shards {
 }
 
 /// Bytes before the first tensor of the file; 0 when it is not safetensors, or not one that can be believed.
-fn header_of(view: &dyn View, seen: &Seen) -> u64 {
+pub fn header_of(view: &dyn View, seen: &Seen) -> u64 {
     let mut length = [0; 8];
     let read = view.head(&seen.path, 8).map(|mut head| head.read_exact(&mut length));
     if !matches!(read, Some(Ok(()))) {

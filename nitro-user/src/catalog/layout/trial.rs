@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Group, MOST_PARTS, MemoryView, View, gguf, group_of, numbered, ollama, safetensors, split};
+use super::{Group, MOST_PARTS, MemoryView, View, diffusers, gguf, group_of, numbered, ollama, safetensors, split};
 
 /// The only watch root of a trial.
 const ROOT: &str = "/watched/root";
@@ -165,6 +165,29 @@ pub fn hub(input: &[u8]) {
             );
         }
     }
+    all_sound(&view, &files);
+}
+
+/// A pipeline: its index, and after a NUL the names below its components.
+pub fn diffusers(input: &[u8]) {
+    let mut pieces = pieces(input);
+    let index = pieces.next().unwrap_or_default();
+    let components = diffusers::components_in(index).unwrap_or_default();
+    assert!(
+        components.iter().all(|name| possible(name.as_bytes()).is_some()),
+        "{components:?}"
+    );
+    let pipeline = Path::new(ROOT).join("pipeline");
+    let mut view = MemoryView::default();
+    view.add_file(SECRET, 1 << 30, [])
+        .add_file(pipeline.join("model_index.json"), 0, index);
+    let mut files = Vec::new();
+    for (component, name) in components.iter().cycle().zip(pieces.filter_map(possible)) {
+        let path = pipeline.join(component).join(name);
+        view.add_file(&path, 2 << 20, input);
+        files.push(path);
+    }
+    files.truncate(16);
     all_sound(&view, &files);
 }
 

@@ -43,6 +43,9 @@ const MOST_CLOSE: u64 = 32;
 /// What a jump still counts after the next when it is asked whether most of them are returns.
 const FADE: f64 = 15.0 / 16.0;
 
+/// So often somebody has come back to a place, or has read a step in a row there, before it counts as one that is walked on from: of shuffled records, too, every other one begins where another ended.
+const OFTEN: u32 = 3;
+
 /// Jumps in a row to places that were not warmed, without a walk in between, after which a load of one thread is taken for a random one: more than
 /// places that one thread goes round between.
 const HOPS: u32 = 40;
@@ -61,6 +64,10 @@ pub struct Group {
     pub window: Window,
     /// Nothing is warmed until it walks: it is new, or it jumped into the cold.
     pub lost: bool,
+    /// It began elsewhere than at the start of a part, or where another left off.
+    pub inside: bool,
+    /// Where whoever left off here had begun to walk.
+    began: u64,
     /// Byte after the furthest access.
     front: u64,
     /// How far it may have come since without a word: to the end of the step it was last heard in.
@@ -82,6 +89,8 @@ impl Group {
             walk,
             window: Window::default(),
             lost: true,
+            inside: at >= STEP,
+            began: at,
             front: at,
             reach: at,
             lead: 0,
@@ -95,7 +104,7 @@ impl Group {
     /// Whether it moves on, and does not merely land somewhere.
     pub fn walks(&self, access: &Access, placed: Placed) -> bool {
         if placed.joined {
-            return placed.returns;
+            return placed.returns && (self.returns >= OFTEN || self.walk.run_start() >= self.began + STEP);
         }
         // After jumps that left short runs behind, a long one must prove that this is another kind of reading.
         let usual = self.walk.typical_run();
@@ -140,6 +149,16 @@ fn is_return(end: ByteRange, at: u64) -> bool {
     at.wrapping_sub(end.start) <= GAP || at.wrapping_sub(end.end) <= GAP
 }
 
+/// A place that a thread left.
+#[derive(Clone, Copy, Debug)]
+struct Bookmark {
+    part: usize,
+    /// Between which bytes it left.
+    end: ByteRange,
+    /// Where it had begun to walk.
+    run_start: u64,
+}
+
 /// What an access meant.
 #[derive(Clone, Copy, Debug)]
 pub struct Placed {
@@ -156,8 +175,7 @@ pub struct Placed {
 pub struct Groups {
     groups: Vec<Group>,
     of_thread: HashMap<u32, u32>,
-    /// Part, and the bytes between which a thread left it.
-    bookmarks: VecDeque<(usize, ByteRange)>,
+    bookmarks: VecDeque<Bookmark>,
     next: u32,
     /// The last access.
     latest: Moment,
@@ -166,6 +184,10 @@ pub struct Groups {
     hops: u32,
     /// Which one is served next.
     turn: usize,
+    /// Accesses that did not go on where their thread was.
+    jumps: u64,
+    /// Most that were alive at once.
+    most: usize,
 }
 
 impl Groups {
@@ -243,11 +265,18 @@ impl Groups {
             if joined && own.is_some() {
                 self.count_return(true);
             }
+            if self.groups[group].threads == 0 {
+                // Nobody was here: it may be by chance.
+                self.groups[group].walk.place(at);
+            }
             self.move_thread(access.thread, group);
             return self.placed(group, joined);
         }
         if let Some(bookmark) = self.bookmark_at(part, at) {
-            self.bookmarks.remove(bookmark);
+            let run_start = self
+                .bookmarks
+                .remove(bookmark)
+                .map_or(at, |bookmark| bookmark.run_start);
             self.count_return(true);
             let before = own.map(|own| {
                 // It is one of several places from now on.
@@ -258,8 +287,9 @@ impl Groups {
             if let Some(walk) = before {
                 self.groups[group].walk = walk;
                 self.groups[group].walk.expect(part);
-                self.groups[group].walk.place(at);
             }
+            self.groups[group].walk.place(at);
+            self.groups[group].began = run_start;
             self.move_thread(access.thread, group);
             return self.placed(group, true);
         }
@@ -271,7 +301,12 @@ impl Groups {
                     if self.bookmarks.len() == MOST_BOOKMARKS {
                         self.bookmarks.pop_front();
                     }
-                    self.bookmarks.push_back((left, self.groups[own].end()));
+                    let own = &self.groups[own];
+                    self.bookmarks.push_back(Bookmark {
+                        part,
+                        end: own.end(),
+                        run_start: own.walk.run_start(),
+                    });
                 }
                 self.groups[own].front = at;
                 self.placed(own, false)
@@ -287,8 +322,11 @@ impl Groups {
                         found.walk = before.walk;
                         found.window = before.window;
                         found.lost = before.lost;
+                        found.inside = before.inside;
                     }
-                    _ if first => self.groups[group].lost = false,
+                    // Who begins elsewhere must prove that it walks.
+                    _ if first && at < STEP => self.groups[group].lost = false,
+                    _ if first => {}
                     _ => {
                         self.count_return(false);
                         self.hops += 1;
@@ -321,6 +359,7 @@ impl Groups {
         let Some(group) = self.groups.get_mut(placed.group) else {
             return Move::On;
         };
+        self.jumps += u64::from(access.jump);
         let onwards = Access {
             jump: access.jump && !placed.joined,
             ..*access
@@ -363,12 +402,20 @@ impl Groups {
     }
 
     /// How many are somebody's place; one at least.
-    pub fn alive(&self, silence: Duration) -> usize {
-        self.groups
-            .iter()
-            .filter(|group| self.is_alive(group, silence))
-            .count()
-            .max(1)
+    pub fn alive(&mut self, silence: Duration) -> usize {
+        let alive = self.groups.iter().filter(|group| self.is_alive(group, silence)).count();
+        self.most = self.most.max(alive);
+        alive.max(1)
+    }
+
+    /// Most that were alive at once.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Whether nobody ever jumped.
+    pub fn only_walk(&self) -> bool {
+        self.jumps == 0
     }
 
     /// Whether a group is somebody's place: a thread is there, or comes back there.
@@ -382,7 +429,7 @@ impl Groups {
     }
 
     fn bookmark_at(&self, part: usize, at: u64) -> Option<usize> {
-        let is_there = |(marked, end): &(usize, ByteRange)| *marked == part && is_return(*end, at);
+        let is_there = |bookmark: &Bookmark| bookmark.part == part && is_return(bookmark.end, at);
         self.bookmarks.iter().position(is_there)
     }
 

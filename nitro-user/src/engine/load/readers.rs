@@ -19,6 +19,8 @@ pub struct Reader {
     reads: bool,
     /// It reads past the page cache.
     direct: bool,
+    /// It reads everything once, this model among others.
+    scans: bool,
     /// It made a mapping and the event mode said so: it may read without a sign.
     mapped: bool,
 }
@@ -153,6 +155,25 @@ impl Readers {
         if let Some(reader) = self.by_process.get_mut(&process) {
             reader.reads = true;
         }
+    }
+
+    /// A process is a scanner.
+    pub fn note_scanner(&mut self, process: u32) {
+        if let Some(reader) = self.by_process.get_mut(&process) {
+            reader.scans = true;
+        }
+    }
+
+    /// Whether none but scanners take part.
+    pub fn scan(&self) -> bool {
+        self.counting().all(|(_, reader)| reader.scans)
+    }
+
+    /// The only process that takes part.
+    pub fn only(&self) -> Option<u32> {
+        let mut counting = self.counting().map(|(process, _)| process);
+        let only = counting.next()?;
+        counting.next().is_none().then_some(only)
     }
 
     /// A process made a mapping.

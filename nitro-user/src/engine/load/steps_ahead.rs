@@ -52,7 +52,11 @@ impl Load {
         }
         let (first, from, wanders) = (group.walk.part(), group.walk.step(), group.walk.wanders());
         let start = group.ahead();
-        let reach = sequence::reach(self.model.layout, group.walk.in_order_parts());
+        let reach = if self.readers.scan() {
+            0
+        } else {
+            sequence::reach(self.model.layout, group.walk.in_order_parts())
+        };
         let others: Vec<(usize, usize, u64)> = self
             .groups
             .iter()

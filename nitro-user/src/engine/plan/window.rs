@@ -20,8 +20,8 @@ const LEAD: Duration = Duration::from_secs(2);
 /// An unconfirmed window begins with so much and doubles with the later looks at its process: one that soon opens its file with `O_DIRECT` is found out before it pays for more.
 const FIRST_UNCONFIRMED: u64 = 4 << 20;
 
-/// After a jump into the cold, at least so much.
-const LEAST_AFTER_JUMP: u64 = 8 << 20;
+/// After a jump into the cold, at least so much, and where somebody begins to walk in the middle: if it was no walk, so much was in vain.
+const LEAST_AFTER_JUMP: u64 = 2 * STEP;
 
 /// The window.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +43,11 @@ impl Window {
         });
         let opening = (opening / places.max(1) as u64).max(LEAST_AFTER_JUMP);
         self.size = self.size.max(opening);
+    }
+
+    /// Opens where somebody begins to walk in the middle: it grows if that is one.
+    pub fn open_in_the_middle(&mut self) {
+        self.size = self.size.max(LEAST_AFTER_JUMP);
     }
 
     /// Opens for a load that was announced and not seen yet.

@@ -9,11 +9,15 @@ const MOST_SIBLINGS: usize = 5;
 pub fn reach(layout: LayoutKind, in_order: usize) -> usize {
     match layout {
         // Every loader of these reads all parts.
-        LayoutKind::Ollama | LayoutKind::HuggingFace | LayoutKind::Gguf | LayoutKind::Safetensors => usize::MAX,
+        LayoutKind::Ollama
+        | LayoutKind::HuggingFace
+        | LayoutKind::Gguf
+        | LayoutKind::Safetensors
+        | LayoutKind::Diffusers => usize::MAX,
         // A number in the name is a good reason for one, experience for more.
         LayoutKind::Numbered => in_order,
         LayoutKind::Siblings if in_order >= 2 => (in_order - 1).min(MOST_SIBLINGS),
-        LayoutKind::Siblings | LayoutKind::Single => 0,
+        LayoutKind::Siblings | LayoutKind::Chunks | LayoutKind::TorchZip | LayoutKind::Single => 0,
     }
 }
 

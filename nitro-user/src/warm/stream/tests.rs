@@ -1,4 +1,4 @@
-use std::{path::Path, sync::mpsc::sync_channel, thread};
+use std::{path::Path, sync::mpsc::sync_channel, thread, time::Duration};
 
 use tokio::sync::mpsc;
 
@@ -23,6 +23,7 @@ impl Bench {
         let mut file = tempfile::NamedTempFile::new_in(".").unwrap();
         let zeroes = vec![0; usize::try_from(size).unwrap()];
         io::Write::write_all(&mut file, &zeroes).unwrap();
+        age(file.as_file());
         let status = status_of(file.as_file()).unwrap();
         let path = file.into_temp_path();
         let real = path.canonicalize().unwrap();
@@ -79,6 +80,26 @@ impl Bench {
         drop(self.commands);
         self.thread.join().unwrap();
     }
+}
+
+/// Writes a file's pages out, and makes it look as if it had been at rest for long.
+fn age(file: &std::fs::File) {
+    file.sync_all().unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000))
+        .unwrap();
+}
+
+#[test]
+fn a_file_that_is_written_is_left_to_who_writes_it() {
+    clock::begin();
+    let mut bench = Bench::start(3 * STEP, 3 * STEP);
+    thread::sleep(Duration::from_millis(20));
+    let file = std::fs::File::options().write(true).open(&bench.path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[1; 4096], STEP).unwrap();
+    assert_eq!(bench.warm(0).end, StepEnd::Written);
+    age(&file);
+    assert_eq!(bench.warm(0).end, StepEnd::Done);
+    bench.end();
 }
 
 #[test]
