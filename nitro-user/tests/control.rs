@@ -105,6 +105,9 @@ impl Rig {
                     Query::Receipts(answer) => {
                         let _ = answer.send(shared.lock().unwrap().subscribe());
                     }
+                    Query::Pause(_, done) | Query::Resume(done) => {
+                        let _ = done.send(());
+                    }
                 }
             }
         });

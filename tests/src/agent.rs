@@ -230,18 +230,22 @@ impl AgentProcess {
             .with_context(|| format!("answer of nitro-agent {subcommand}"))
     }
 
-    fn answer(&self, subcommand: &str) -> Result<Vec<u8>> {
+    /// Tells it something: runs `nitro-agent` with these words on its socket, and gives what that says.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn tell(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.binary);
-        command.args([subcommand, "--json", "--socket"]).arg(&self.socket);
-        let output = command
-            .output()
-            .with_context(|| format!("run nitro-agent {subcommand}"))?;
-        ensure!(
-            output.status.success(),
-            "nitro-agent {subcommand}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Ok(output.stdout)
+        command.args(words).arg("--socket").arg(&self.socket);
+        let words = words.join(" ");
+        let output = command.output().with_context(|| format!("run nitro-agent {words}"))?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        ensure!(output.status.success(), "nitro-agent {words}: {}", said(&output.stderr));
+        Ok(said(&output.stdout))
+    }
+
+    fn answer(&self, subcommand: &str) -> Result<Vec<u8>> {
+        self.tell(&[subcommand, "--json"]).map(String::into_bytes)
     }
 
     /// Bytes of its memory that are resident.

@@ -3,6 +3,7 @@
 mod ask;
 mod loads;
 mod outlet;
+mod pause;
 mod print;
 mod receipts;
 mod status;
@@ -39,6 +40,10 @@ enum Command {
     Status(status::Options),
     /// The receipts of the last loads.
     Loads(loads::Options),
+    /// Stop all reading for others; loads are still followed.
+    Pause(pause::PauseOptions),
+    /// Go on after `pause`.
+    Resume(pause::ResumeOptions),
 }
 
 /// Carries a command line out.
@@ -49,6 +54,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Some(Command::Status(options)) => status::run(&options),
         Some(Command::Loads(options)) => loads::run(&options),
+        Some(Command::Pause(options)) => pause::pause(&options),
+        Some(Command::Resume(options)) => pause::resume(&options),
         None => watch::run(cli.watch),
     }
 }

@@ -101,6 +101,13 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
     if status.dry_run {
         say("dry run", "nothing is warmed");
     }
+    if status.paused {
+        let left = status.paused_seconds.map_or_else(
+            || "until `nitro-agent resume`".to_owned(),
+            |seconds| format!("for {} more", text::duration(seconds)),
+        );
+        say("paused", &left);
+    }
     let counters = &status.counters;
     say(
         "accesses",

@@ -3,7 +3,7 @@
 //! It holds one request and one reply at a time. Every wait has an end: for a request, for the daemon's task, for the client to take a line;
 //! a follower waits for receipts without one, and ends with its client, with the agent, or when it falls behind.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -112,6 +112,22 @@ impl Connection {
                 }
                 self.send(&Reply::End(End::Complete)).await
             }
+            Request::Pause { .. } | Request::Resume if !self.caller.is_privileged() => {
+                let message = "only root, or the user the agent runs as, may do this: try sudo";
+                self.refuse(Code::Forbidden, message).await
+            }
+            Request::Pause { seconds } => {
+                let time = seconds.map(Duration::from_secs);
+                self.order(|done| Query::Pause(time, done)).await
+            }
+            Request::Resume => self.order(Query::Resume).await,
+        }
+    }
+
+    async fn order(&mut self, query: impl FnOnce(oneshot::Sender<()>) -> Query) -> Served {
+        match self.ask(query).await {
+            Some(()) => self.send(&Reply::Done).await,
+            None => self.busy().await,
         }
     }
 

@@ -28,6 +28,14 @@ pub enum Request {
         #[serde(default)]
         follow: bool,
     },
+    /// Bring nothing in, and hold no file open; answered by [`Reply::Done`] once that is ordered. For root and the agent's own user.
+    Pause {
+        /// For so long; until [`Request::Resume`] without.
+        #[serde(default)]
+        seconds: Option<u64>,
+    },
+    /// Go on; answered by [`Reply::Done`]. For root and the agent's own user.
+    Resume,
 }
 
 #[derive(Serialize)]
@@ -45,6 +53,8 @@ pub enum Reply {
     Status(Box<Status>),
     /// A receipt.
     Receipt(Arc<Kept>),
+    /// It was done.
+    Done,
     /// Nothing more comes.
     End(End),
     /// The request was not carried out, or no further.
@@ -73,6 +83,8 @@ pub enum Code {
     Version,
     /// Not a request of this version.
     Unknown,
+    /// Not for this caller.
+    Forbidden,
     /// Too many connections.
     TooMany,
     /// The request took too long to come.
@@ -183,6 +195,11 @@ mod tests {
             Request::Status,
             Request::Loads { follow: false },
             Request::Loads { follow: true },
+            Request::Pause { seconds: None },
+            Request::Pause {
+                seconds: Some(u64::MAX),
+            },
+            Request::Resume,
         ] {
             assert_eq!(decode(&encode_request(&request).unwrap()), Ok(request));
         }
@@ -205,6 +222,7 @@ mod tests {
         assert_eq!(code(r#"{"version":2,"request":"status"}"#), Code::Version);
         assert_eq!(code(r#"{"version":1,"request":"dance"}"#), Code::Unknown);
         assert_eq!(code(r#"{"version":1,"request":"loads","follow":1}"#), Code::Unknown);
+        assert_eq!(code(r#"{"version":1,"request":"pause","seconds":-1}"#), Code::Unknown);
         assert_eq!(code(&"[".repeat(60_000)), Code::Malformed);
     }
 

@@ -34,6 +34,10 @@ pub enum Query {
     Status(oneshot::Sender<Box<Status>>),
     /// The last receipts, and those to come.
     Receipts(oneshot::Sender<Subscription>),
+    /// Bring nothing in, for so long, or until told.
+    Pause(Option<Duration>, oneshot::Sender<()>),
+    /// Go on.
+    Resume(oneshot::Sender<()>),
 }
 
 /// Bounds on what clients may take.

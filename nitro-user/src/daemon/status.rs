@@ -43,6 +43,11 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSo
         kernel: started.kernel.clone(),
         uptime_seconds: clock::now().since(ready).as_secs_f64(),
         dry_run: started.dry_run,
+        paused: engine.paused().is_some(),
+        paused_seconds: engine
+            .paused()
+            .flatten()
+            .map(|until| until.since(clock::now()).as_secs_f64()),
         mode: started.attachment.mode.to_string(),
         mode_reason: started.attachment.why.clone(),
         programs: programs.collect(),

@@ -137,6 +137,8 @@ impl Wiring {
                 self.telling.named(process, &name);
                 self.feed(Input::Program { process, name, user });
             }
+            // Describing what they name reads headers.
+            Answer::Arguments { .. } if self.engine.paused().is_some() => {}
             Answer::Arguments { name, .. } if self.engine.ignores(&name) => {}
             Answer::Arguments { process, arguments, .. } => {
                 // Full or stopping: what the process reads will be seen when it reads.
@@ -195,7 +197,7 @@ impl Wiring {
     }
 
     /// Somebody asks over the control socket. One who has gone meanwhile needs no answer.
-    pub fn query(&self, query: Query, source: &EbpfSource) {
+    pub fn query(&mut self, query: Query, source: &EbpfSource) {
         match query {
             Query::Status(answer) => {
                 if let Some((started, ready)) = &self.started {
@@ -204,6 +206,20 @@ impl Wiring {
             }
             Query::Receipts(answer) => {
                 let _ = answer.send(self.history.subscribe());
+            }
+            Query::Pause(time, done) => {
+                let until = time.map(|time| clock::now().after(time));
+                match time {
+                    Some(time) => tracing::info!("paused for {} s", time.as_secs()),
+                    None => tracing::info!("paused"),
+                }
+                self.feed(Input::Pause { until });
+                let _ = done.send(());
+            }
+            Query::Resume(done) => {
+                tracing::info!("going on");
+                self.feed(Input::Resume);
+                let _ = done.send(());
             }
         }
     }

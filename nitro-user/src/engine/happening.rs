@@ -59,6 +59,8 @@ pub enum Skip {
     FastDevice,
     /// `--dry-run`.
     DryRun,
+    /// `nitro-agent pause`, for a while.
+    Paused,
     /// Named on a command line, and never read.
     NeverRead,
     /// `--ignore-program`.
@@ -81,6 +83,7 @@ impl Skip {
             Self::Prefetching => "prefetches by itself",
             Self::FastDevice => "the device keeps up without help",
             Self::DryRun => "dry run",
+            Self::Paused => "paused",
             Self::NeverRead => "named on a command line, not read",
             Self::Ignored => "its program is ignored",
         }

@@ -81,6 +81,13 @@ pub enum Input {
         /// Which.
         file: FileId,
     },
+    /// Nothing is to be brought in from now on, and no file held open.
+    Pause {
+        /// Until then; until [`Input::Resume`] without.
+        until: Option<Moment>,
+    },
+    /// The pause is over.
+    Resume,
     /// The ceiling changed.
     Ceiling(ByteCount),
     /// The time of [`super::Engine::deadline`] has come.

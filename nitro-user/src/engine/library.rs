@@ -60,6 +60,11 @@ pub enum Lookup {
 }
 
 impl Library {
+    /// Whether it can tell of a file without asking.
+    pub fn knows(&self, file: FileId) -> bool {
+        matches!(self.files.get(&file), Some(Known::Part(_)))
+    }
+
     /// Looks the file of an access up, and keeps the access if it must wait.
     pub fn find(&mut self, now: Moment, access: Access) -> Lookup {
         if let Some(Known::Part(part)) = self.files.get(&access.file)

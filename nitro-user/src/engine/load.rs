@@ -440,6 +440,14 @@ impl Load {
         now.since(self.begun) >= AT_REST
     }
 
+    /// Nothing more for now.
+    pub fn pause(&mut self, actions: &mut Vec<Action>) {
+        if matches!(self.stage, Stage::Announced | Stage::Confirmed) && !self.skipped.contains(&Skip::Paused) {
+            self.skipped.push(Skip::Paused);
+        }
+        self.close(actions);
+    }
+
     /// Stops what is queued and closes the descriptors.
     fn close(&mut self, actions: &mut Vec<Action>) {
         if std::mem::take(&mut self.stream_open) {

@@ -80,6 +80,8 @@ pub struct Engine {
     ignored: HashSet<u32>,
     /// What each process has read from end to end.
     passes: Passes,
+    /// Nothing is brought in: until when, if that is known.
+    paused: Option<Option<Moment>>,
     next_load: u64,
     now: Moment,
     /// Which load gets the next step, so that loads on one device take turns.
@@ -101,6 +103,7 @@ impl Engine {
             stale: HashMap::new(),
             ignored: HashSet::new(),
             passes: Passes::default(),
+            paused: None,
             next_load: 1,
             now: Moment(0),
             turn: 0,
@@ -158,6 +161,11 @@ impl Engine {
             Input::Gone { file } => self.gone(file, true, &mut actions),
             // What is read on may still be right: a worker that meets another file says so. The next access asks the catalog again.
             Input::Changed { file } => self.library.forget(file),
+            Input::Pause { until } => {
+                self.paused = Some(until);
+                self.loads.values_mut().for_each(|load| load.pause(&mut actions));
+            }
+            Input::Resume => self.paused = None,
             Input::Ceiling(ceiling) => self.budget.set_ceiling(ceiling),
             Input::Tick => self.tick(now, &mut actions),
         }
@@ -167,7 +175,8 @@ impl Engine {
 
     /// When the engine wants its next [`Input::Tick`]; `None` while nothing is going on, so that an idle agent sleeps.
     pub fn deadline(&self) -> Option<Moment> {
-        self.loads.values().filter_map(Load::deadline).min()
+        let deadlines = self.loads.values().filter_map(Load::deadline);
+        deadlines.chain(self.paused.flatten()).min()
     }
 
     /// Bytes warmed that nobody has used yet, and those on their way.
@@ -195,6 +204,11 @@ impl Engine {
         self.devices.iter().map(|(number, device)| (*number, device))
     }
 
+    /// Whether nothing is brought in at present, and until when, if that is known.
+    pub fn paused(&self) -> Option<Option<Moment>> {
+        self.paused
+    }
+
     /// Share of the ceiling in use, 0–100.
     pub fn held_percent(&self) -> u8 {
         self.budget.percent()
@@ -220,7 +234,9 @@ impl Engine {
     }
 
     fn access(&mut self, now: Moment, access: Access, actions: &mut Vec<Action>) {
-        if self.ignored.contains(&access.process) {
+        // To learn of a file, the catalog reads headers.
+        let unknown_while_paused = self.paused.is_some() && !self.library.knows(access.file);
+        if self.ignored.contains(&access.process) || unknown_while_paused {
             return;
         }
         let description = match self.library.find(now, access) {
@@ -463,6 +479,9 @@ impl Engine {
     }
 
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.paused.flatten().is_some_and(|until| until <= now) {
+            self.paused = None;
+        }
         let mut idle = Vec::new();
         for load in self.loads.values_mut() {
             if load.tick(now, actions) {
@@ -476,6 +495,9 @@ impl Engine {
 
     /// Hands out steps, one per load and turn, while the devices and the ceiling have room.
     fn plan(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.paused.is_some() {
+            return;
+        }
         loop {
             // Loads take turns: those after the last served first.
             let turn = self.turn;

@@ -68,10 +68,13 @@ impl Walk {
             self.run_start = start;
         } else if jumped {
             let run = self.at.saturating_sub(self.run_start);
-            self.runs = (
-                self.runs.0 * FADE + run as f64,
-                self.runs.1 * FADE + (run as f64) * (run as f64),
-            );
+            // A look at the head says nothing of how the rest is read.
+            if self.run_start > 0 || run >= STEP {
+                self.runs = (
+                    self.runs.0 * FADE + run as f64,
+                    self.runs.1 * FADE + (run as f64) * (run as f64),
+                );
+            }
             self.wanders |= start < self.at;
             self.run_start = start;
         }

@@ -22,6 +22,10 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// Nothing is warmed.
     pub dry_run: bool,
+    /// Nothing is warmed for the time being.
+    pub paused: bool,
+    /// Seconds until that ends by itself.
+    pub paused_seconds: Option<f64>,
     /// Event mode.
     pub mode: String,
     /// Why this one.

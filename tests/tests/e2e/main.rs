@@ -27,6 +27,7 @@ mod left_out;
 mod listing;
 mod names;
 mod patterns;
+mod pause;
 mod receipts;
 mod removal;
 mod several;

@@ -112,6 +112,17 @@ impl Group {
         self.accesses > 1 && long && (access.in_order || !access.jump)
     }
 
+    /// A thread comes from `from`. One that walks far between its jumps, as through tensors in an order of their own, goes on as after any jump, with the window it had: that another tensor ended here
+    /// is chance as often as not.
+    fn take_over(&mut self, from: &Self) {
+        let usual = from.walk.typical_run();
+        if usual >= STEP && !from.lost && self.window.size() < from.window.size() {
+            self.window = from.window;
+            self.window.jumped(usual);
+            (self.lost, self.inside) = (false, false);
+        }
+    }
+
     /// Whether several threads move on here.
     pub fn is_shared(&self) -> bool {
         self.threads > 1
@@ -268,6 +279,9 @@ impl Groups {
             if self.groups[group].threads == 0 {
                 // Nobody was here: it may be by chance.
                 self.groups[group].walk.place(at);
+                if let Some(own) = own {
+                    self.hand_over(own, group);
+                }
             }
             self.move_thread(access.thread, group);
             return self.placed(group, joined);
@@ -278,18 +292,20 @@ impl Groups {
                 .remove(bookmark)
                 .map_or(at, |bookmark| bookmark.run_start);
             self.count_return(true);
-            let before = own.map(|own| {
+            if let Some(own) = own {
                 // It is one of several places from now on.
                 self.groups[own].returns += 1;
-                self.groups[own].walk
-            });
-            let group = self.spawn(part, at);
-            if let Some(walk) = before {
-                self.groups[group].walk = walk;
-                self.groups[group].walk.expect(part);
             }
-            self.groups[group].walk.place(at);
-            self.groups[group].began = run_start;
+            let before = own.map(|own| self.groups[own].clone());
+            let group = self.spawn(part, at);
+            let found = &mut self.groups[group];
+            if let Some(before) = before {
+                found.walk = before.walk;
+                found.walk.expect(part);
+                found.take_over(&before);
+            }
+            found.walk.place(at);
+            found.began = run_start;
             self.move_thread(access.thread, group);
             return self.placed(group, true);
         }
@@ -336,6 +352,11 @@ impl Groups {
                 self.placed(group, false)
             }
         }
+    }
+
+    fn hand_over(&mut self, from: usize, to: usize) {
+        let from = self.groups[from].clone();
+        self.groups[to].take_over(&from);
     }
 
     fn placed(&self, group: usize, joined: bool) -> Placed {

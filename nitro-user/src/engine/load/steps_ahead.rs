@@ -71,11 +71,12 @@ impl Load {
         match self.look_ahead(first, start, until.unwrap_or(u64::MAX), Wanted::Again, room, &mut ahead)? {
             Ahead::Step(step) => return self.planned(index, first, step),
             Ahead::Enough => return None,
-            Ahead::Nothing if until.is_some() => return None,
             Ahead::Nothing => {}
         }
         let last = first.saturating_add(reach).min(self.parts.len() - 1);
-        for part in first + 1..=last {
+        // What lies beyond another's place is that one's.
+        let following = if until.is_some() { 0..0 } else { first + 1..last + 1 };
+        for part in following {
             if others.iter().any(|(_, other, _)| *other == part) {
                 continue;
             }
