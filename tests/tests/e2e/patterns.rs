@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::{
     bed::{
-        Bed, MIB, assert_adds_up, cool, cool_all, events, number, receipt, receipts, resident_all, scenario, settled,
-        until, warmed,
+        Bed, MIB, assert_adds_up, brought, cool, cool_all, events, number, receipt, receipts, resident_all, scenario,
+        settled, until, warmed,
     },
     reader::StepReader,
 };
@@ -186,7 +186,7 @@ fn the_components_of_a_pipeline_follow_each_other() {
         reader.read_to_end(MIB);
         // In the order of the index, not of the names.
         until("all components are there", || {
-            files.iter().all(|file| resident_all(file) >= 32 * MIB)
+            files.iter().all(|file| brought(file, 32 * MIB) >= 32 * MIB)
         });
         for file in &files[1..] {
             reader.open(file);
