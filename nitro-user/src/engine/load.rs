@@ -1,9 +1,11 @@
 //! One model being consumed, by one process or several together, from the first access until they stop: how far they are, how sure we are, what was
 //! done for them.
 
+mod ending;
 mod groups;
 mod leave_alone;
 mod readers;
+mod recognise;
 mod silent;
 mod steps_ahead;
 
@@ -14,13 +16,12 @@ use super::{
     evidence::{self, Evidence},
     happening::{Happening, Skip, What},
     input::{Access, AccessKind, FileCounts, Outcome, StepEnd},
-    pattern::{MANY_PLACES, Pattern},
     plan::{
         admission::{self, Admission, Pace},
         budget::Budget,
         device::Device,
     },
-    receipt::{self, Receipt},
+    receipt,
     steps::Steps,
     walk::Move,
 };
@@ -366,148 +367,6 @@ impl Load {
         actions.extend(asked.map(|process| Action::AskDirect { process, file }));
     }
 
-    /// Its processes have brought in `added` bytes themselves.
-    pub fn added(&mut self, added: u64, actions: &mut Vec<Action>) {
-        let demanded: u64 = self.parts.iter().flatten().map(Steps::demanded_bytes).sum();
-        if self.stage == Stage::Confirmed && added > demanded + READAHEAD_SLACK {
-            self.skip(Skip::Prefetching, actions);
-        }
-    }
-
-    /// The kind of reader it has, if there is a name for it.
-    pub fn pattern(&self) -> Option<Pattern> {
-        if self.skipped.contains(&Skip::Prefetching) {
-            Some(Pattern::Prefetching)
-        } else if self.readers.scan() {
-            Some(Pattern::Scanner)
-        } else if self.groups.most() >= MANY_PLACES {
-            Some(Pattern::Interleaved)
-        } else {
-            None
-        }
-    }
-
-    /// The process that read all of it, or of some of its parts, from the first byte to the last in order. Says so once.
-    pub fn take_pass(&mut self) -> Option<u32> {
-        let process = self.readers.only()?;
-        let mut read = self.parts.iter().flatten().filter(|steps| steps.demanded_bytes() > 0);
-        let in_order = self.kinds.only_reads() && self.groups.only_walk();
-        let is_pass = !self.pass_taken && in_order && read.all(Steps::are_all_read);
-        self.pass_taken |= is_pass;
-        is_pass.then_some(process)
-    }
-
-    /// Leaves the load alone from now on.
-    pub fn skip(&mut self, skip: Skip, actions: &mut Vec<Action>) {
-        if !self.skipped.contains(&skip) {
-            self.skipped.push(skip);
-        }
-        if matches!(self.stage, Stage::Skipped(_) | Stage::Ended) {
-            return;
-        }
-        let told = self.stage != Stage::Suspected;
-        self.stage = Stage::Skipped(skip);
-        self.groups.iter_mut().for_each(|group| group.window.close());
-        self.close(actions);
-        if told {
-            actions.push(Action::Tell(self.tell(
-                What::Skip,
-                self.model_bytes(),
-                0,
-                skip.reason().into(),
-            )));
-        }
-    }
-
-    /// Its only reader is of an ignored program: nobody hears of it, unless something was done for it.
-    pub fn ignore(&mut self, actions: &mut Vec<Action>) {
-        if self.first_submit.is_none() {
-            self.strong_at = None;
-        }
-        self.skip(Skip::Ignored, actions);
-    }
-
-    /// One of its files is being written: it is left alone and, unless something was done for it already, nobody hears of it.
-    pub fn leave_to_writer(&mut self, actions: &mut Vec<Action>) {
-        if self.first_submit.is_none() {
-            self.strong_at = None;
-        }
-        self.skip(Skip::Written, actions);
-    }
-
-    /// Whether it was left to a writer so long ago that the file may be complete.
-    pub fn is_at_rest(&self, now: Moment) -> bool {
-        now.since(self.begun) >= AT_REST
-    }
-
-    /// Nothing more for now.
-    pub fn pause(&mut self, actions: &mut Vec<Action>) {
-        if matches!(self.stage, Stage::Announced | Stage::Confirmed) && !self.skipped.contains(&Skip::Paused) {
-            self.skipped.push(Skip::Paused);
-        }
-        self.close(actions);
-    }
-
-    /// Stops what is queued and closes the descriptors.
-    fn close(&mut self, actions: &mut Vec<Action>) {
-        if std::mem::take(&mut self.stream_open) {
-            actions.push(Action::Cancel { load: self.id });
-            actions.push(Action::Close { load: self.id });
-        }
-    }
-
-    /// A process has ended. True when the load is over; while others read on, its counters are taken now, since there may be many such.
-    pub fn reader_ended(&mut self, process: u32, actions: &mut Vec<Action>) -> bool {
-        self.readers.ended(process);
-        if self.stage == Stage::Ended {
-            return false;
-        }
-        if self.readers.all_ended() {
-            return true;
-        }
-        self.count(vec![process], actions);
-        self.readers.settle(process);
-        false
-    }
-
-    fn count(&mut self, processes: Vec<u32>, actions: &mut Vec<Action>) {
-        self.uncounted += 1;
-        let (load, model) = (self.id, self.model.clone());
-        actions.push(Action::Count { load, processes, model });
-    }
-
-    /// Asks for the counters once it has ended and nothing of it is on its way any more: what was warmed in vain belongs in its receipt.
-    pub fn settle(&mut self, actions: &mut Vec<Action>) {
-        if self.stage == Stage::Ended && self.in_flight == 0 {
-            self.count(self.readers.unsettled(), actions);
-        }
-    }
-
-    /// Some of its counters came. Whether they were the last.
-    pub fn counted(&mut self, counts: &[FileCounts]) -> bool {
-        for count in counts {
-            match self.counts.iter_mut().find(|sum| sum.file == count.file) {
-                Some(sum) => sum.add(count),
-                None => self.counts.push(*count),
-            }
-        }
-        self.uncounted = self.uncounted.saturating_sub(1);
-        self.stage == Stage::Ended && self.uncounted == 0
-    }
-
-    /// The end: the process has ended, the reader has been silent for long, or the file is gone.
-    pub fn end(&mut self, actions: &mut Vec<Action>) {
-        if self.stage == Stage::Announced && self.last_access.is_none() && !self.skipped.contains(&Skip::NeverRead) {
-            self.skipped.push(Skip::NeverRead);
-        }
-        if self.keeps_up && self.skipped.is_empty() {
-            self.skipped.push(Skip::FastDevice);
-        }
-        self.stage = Stage::Ended;
-        self.groups.iter_mut().for_each(|group| group.window.close());
-        self.close(actions);
-    }
-
     /// A step came back. Whether several threads had been there first.
     pub fn warmed(&mut self, outcome: &Outcome, budget: &mut Budget, actions: &mut Vec<Action>) -> bool {
         self.in_flight = self.in_flight.saturating_sub(outcome.range.len());
@@ -622,10 +481,5 @@ impl Load {
             ceiling_percent,
             note,
         }
-    }
-
-    /// What happened; `None` for a load that was only suspected.
-    pub fn receipt(&self, now: Moment) -> Option<Receipt> {
-        (self.strong_at.is_some()).then(|| Receipt::of(self, now))
     }
 }

@@ -13,6 +13,7 @@ pub mod load;
 pub mod pattern;
 pub mod plan;
 pub mod predict;
+mod processes;
 pub mod receipt;
 mod steps;
 mod walk;
@@ -136,22 +137,7 @@ impl Engine {
             Input::Direct { process, file } => self.direct(process, file, &mut actions),
             Input::Outcome(outcome) => self.outcome(now, &outcome, &mut actions),
             Input::Removed { file, range } => self.removed(file, range),
-            Input::Ended { process } => {
-                self.ignored.remove(&process);
-                self.passes.forget(process);
-                let mut over = Vec::new();
-                for load in self.loads.values_mut().filter(|load| load.readers.contains(process)) {
-                    if load.reader_ended(process, &mut actions) {
-                        over.push(load.id);
-                    }
-                }
-                for id in over {
-                    self.end(id, &mut actions);
-                }
-                if !self.is_awaited(process) {
-                    actions.push(Action::Forget { process });
-                }
-            }
+            Input::Ended { process } => self.ended(process, &mut actions),
             Input::Counted { load, counts } => self.counted(now, load, &counts, &mut actions),
             Input::Added { load, added } => {
                 if let Some(load) = self.loads.get_mut(&load) {
@@ -212,25 +198,6 @@ impl Engine {
     /// Share of the ceiling in use, 0–100.
     pub fn held_percent(&self) -> u8 {
         self.budget.percent()
-    }
-
-    /// A process that reads is of an ignored program.
-    fn ignore(&mut self, process: u32, actions: &mut Vec<Action>) {
-        let reads = self.loads.values().any(|load| load.readers.is_there(process));
-        let concerned = self.loads.values_mut().filter(|load| load.readers.contains(process));
-        let alone: Vec<LoadId> = concerned
-            .filter_map(|load| (!load.readers.leave(process)).then_some(load.id))
-            .collect();
-        for id in &alone {
-            if let Some(load) = self.loads.get_mut(id) {
-                load.ignore(actions);
-            }
-            self.end(*id, actions);
-        }
-        // Of one that has ended nobody would tell again.
-        if reads {
-            self.ignored.insert(process);
-        }
     }
 
     fn access(&mut self, now: Moment, access: Access, actions: &mut Vec<Action>) {
@@ -341,21 +308,6 @@ impl Engine {
         actions.push(Action::AskProgram { process });
         self.came(process, id);
         id
-    }
-
-    /// A process has come to a load: the others that it took part in may be behind it.
-    fn came(&mut self, process: u32, to: LoadId) {
-        let others = self.loads.values_mut().filter(|load| load.id != to);
-        for load in others.filter(|load| load.readers.contains(process)) {
-            if let Some(process) = load.take_pass() {
-                self.passes.note(process);
-            }
-        }
-        if self.passes.are_many(process)
-            && let Some(load) = self.loads.get_mut(&to)
-        {
-            load.readers.note_scanner(process);
-        }
     }
 
     fn direct(&mut self, process: u32, file: FileId, actions: &mut Vec<Action>) {
@@ -471,11 +423,6 @@ impl Engine {
                 actions.push(Action::Forget { process });
             }
         }
-    }
-
-    /// Whether a load has yet to take the counters of a process.
-    fn is_awaited(&self, process: u32) -> bool {
-        self.loads.values().any(|load| load.readers.awaits(process))
     }
 
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {

@@ -1,9 +1,16 @@
-//! Whether a load is better left alone because its reader, or its device, is as fast as memory.
+//! Whether a load is better left alone, and leaving it alone, for good or for a while.
 
-use super::{Load, Stage};
-use crate::engine::plan::{
-    admission::{self, Pace},
-    device::Device,
+use super::{AT_REST, Load, Stage};
+use crate::{
+    engine::{
+        action::Action,
+        happening::{Skip, What},
+        plan::{
+            admission::{self, Pace},
+            device::Device,
+        },
+    },
+    units::Moment,
 };
 
 impl Load {
@@ -37,6 +44,65 @@ impl Load {
             self.keeps_up = !self.fell_behind;
         } else {
             self.keeps_up = self.pace != Pace::Slow;
+        }
+    }
+
+    /// Leaves the load alone from now on.
+    pub fn skip(&mut self, skip: Skip, actions: &mut Vec<Action>) {
+        if !self.skipped.contains(&skip) {
+            self.skipped.push(skip);
+        }
+        if matches!(self.stage, Stage::Skipped(_) | Stage::Ended) {
+            return;
+        }
+        let told = self.stage != Stage::Suspected;
+        self.stage = Stage::Skipped(skip);
+        self.groups.iter_mut().for_each(|group| group.window.close());
+        self.close(actions);
+        if told {
+            actions.push(Action::Tell(self.tell(
+                What::Skip,
+                self.model_bytes(),
+                0,
+                skip.reason().into(),
+            )));
+        }
+    }
+
+    /// Its only reader is of an ignored program: nobody hears of it, unless something was done for it.
+    pub fn ignore(&mut self, actions: &mut Vec<Action>) {
+        if self.first_submit.is_none() {
+            self.strong_at = None;
+        }
+        self.skip(Skip::Ignored, actions);
+    }
+
+    /// One of its files is being written: it is left alone and, unless something was done for it already, nobody hears of it.
+    pub fn leave_to_writer(&mut self, actions: &mut Vec<Action>) {
+        if self.first_submit.is_none() {
+            self.strong_at = None;
+        }
+        self.skip(Skip::Written, actions);
+    }
+
+    /// Whether it was left to a writer so long ago that the file may be complete.
+    pub fn is_at_rest(&self, now: Moment) -> bool {
+        now.since(self.begun) >= AT_REST
+    }
+
+    /// Nothing more for now.
+    pub fn pause(&mut self, actions: &mut Vec<Action>) {
+        if matches!(self.stage, Stage::Announced | Stage::Confirmed) && !self.skipped.contains(&Skip::Paused) {
+            self.skipped.push(Skip::Paused);
+        }
+        self.close(actions);
+    }
+
+    /// Stops what is queued and closes the descriptors.
+    pub(super) fn close(&mut self, actions: &mut Vec<Action>) {
+        if std::mem::take(&mut self.stream_open) {
+            actions.push(Action::Cancel { load: self.id });
+            actions.push(Action::Close { load: self.id });
         }
     }
 }

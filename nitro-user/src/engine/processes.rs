@@ -1,0 +1,65 @@
+//! What the engine does as processes come, turn out to be ignored, and end.
+
+use super::{
+    Engine,
+    action::{Action, LoadId},
+};
+
+impl Engine {
+    /// A process has ended.
+    pub(super) fn ended(&mut self, process: u32, actions: &mut Vec<Action>) {
+        self.ignored.remove(&process);
+        self.passes.forget(process);
+        let mut over = Vec::new();
+        for load in self.loads.values_mut().filter(|load| load.readers.contains(process)) {
+            if load.reader_ended(process, actions) {
+                over.push(load.id);
+            }
+        }
+        for id in over {
+            self.end(id, actions);
+        }
+        if !self.is_awaited(process) {
+            actions.push(Action::Forget { process });
+        }
+    }
+
+    /// A process that reads is of an ignored program.
+    pub(super) fn ignore(&mut self, process: u32, actions: &mut Vec<Action>) {
+        let reads = self.loads.values().any(|load| load.readers.is_there(process));
+        let concerned = self.loads.values_mut().filter(|load| load.readers.contains(process));
+        let alone: Vec<LoadId> = concerned
+            .filter_map(|load| (!load.readers.leave(process)).then_some(load.id))
+            .collect();
+        for id in &alone {
+            if let Some(load) = self.loads.get_mut(id) {
+                load.ignore(actions);
+            }
+            self.end(*id, actions);
+        }
+        // Of one that has ended nobody would tell again.
+        if reads {
+            self.ignored.insert(process);
+        }
+    }
+
+    /// A process has come to a load: the others that it took part in may be behind it.
+    pub(super) fn came(&mut self, process: u32, to: LoadId) {
+        let others = self.loads.values_mut().filter(|load| load.id != to);
+        for load in others.filter(|load| load.readers.contains(process)) {
+            if let Some(process) = load.take_pass() {
+                self.passes.note(process);
+            }
+        }
+        if self.passes.are_many(process)
+            && let Some(load) = self.loads.get_mut(&to)
+        {
+            load.readers.note_scanner(process);
+        }
+    }
+
+    /// Whether a load has yet to take the counters of a process.
+    pub(super) fn is_awaited(&self, process: u32) -> bool {
+        self.loads.values().any(|load| load.readers.awaits(process))
+    }
+}
