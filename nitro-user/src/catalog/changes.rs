@@ -56,6 +56,11 @@ impl Pending {
         self.since.map(|since| if hurry { since } else { since + BURST })
     }
 
+    /// Somebody waits: what is to be done is due.
+    pub fn hurry(&mut self) {
+        self.since = self.since.map(|since| since.checked_sub(BURST).unwrap_or(since));
+    }
+
     /// Notes that something is to be done, from `now`.
     pub fn begin(&mut self, now: Instant) {
         self.since.get_or_insert(now);

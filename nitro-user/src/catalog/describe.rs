@@ -20,6 +20,7 @@ use super::{
     contents::Contents,
     layout::{Content, Listed, Refusal, Seen, View, group_of, read_small},
     links::{Anchor, Target, resolve},
+    listing::Names,
     model::{AT_REST, Description, LayoutKind, Model, Part},
     table::{DirNumber, Found, NodeKind, NodeNumber, Table},
 };
@@ -39,14 +40,33 @@ const MOST_LOOKED: usize = 1024;
 /// Refusals noted for one answer.
 const MOST_REFUSALS: usize = 16;
 
+/// Where a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whereabouts {
+    /// Where it was, or nowhere.
+    There {
+        /// When it was written to, if that was a moment ago.
+        written: Option<Moment>,
+    },
+    /// Another name leads to it by now, or none: the event that tells so was not looked at yet.
+    Moved,
+}
+
 impl Catalog {
     /// What the file is part of; `None` when it is not in the catalog (any more). May read headers and small manifests:
     /// call it on the catalog's own thread.
     ///
     /// No event tells of writes (see `listing`), so that the file, and what an answer rests on, is looked at again first: a `statx` each.
     pub fn describe(&mut self, file: FileId) -> Option<Description> {
-        self.look_again([file]);
-        let written = self.written_at(file);
+        let written = match self.whereabouts(file) {
+            Whereabouts::There { written } => written,
+            Whereabouts::Moved => None,
+        };
+        self.describe_here(file, written)
+    }
+
+    /// As [`Self::describe`], for a file that was looked at just now, and when it was written to.
+    pub(super) fn describe_here(&mut self, file: FileId, written: Option<Moment>) -> Option<Description> {
         let node = self.table.file(file)?;
         if let Some((known, grounds)) = self.descriptions.of(file) {
             self.look_again(grounds.files.iter().take(LOOKED_BEFORE).map(|(file, _)| *file));
@@ -106,25 +126,38 @@ impl Catalog {
         Some((model, position, grounds))
     }
 
-    /// When a file was written to, if that was a moment ago.
-    fn written_at(&self, file: FileId) -> Option<Moment> {
+    /// Looks whether the file is where it was last seen.
+    pub(super) fn whereabouts(&mut self, file: FileId) -> Whereabouts {
         let names = self.names_of([file]);
-        let (modified, changed) = names.iter().map(|(_, names)| names.latest_write()).max()?;
-        clock::written_at(modified, changed, AT_REST)
+        let written = names.iter().map(|(_, names)| names.latest_write()).max();
+        let (found, _) = self.take_looks(names);
+        if found == 0 && self.table.file(file).is_some() {
+            return Whereabouts::Moved;
+        }
+        Whereabouts::There {
+            written: written.and_then(|(modified, changed)| clock::written_at(modified, changed, AT_REST)),
+        }
     }
 
     /// Looks at files again; whether any was another one than the table said.
     fn look_again(&mut self, files: impl IntoIterator<Item = FileId>) -> bool {
-        let mut changed = false;
-        for (dir, names) in self.names_of(files) {
+        let names = self.names_of(files);
+        self.take_looks(names).1
+    }
+
+    /// Takes what was found at names; how many files are still there, and whether any was another one than the table said.
+    fn take_looks(&mut self, names: Vec<(DirNumber, Names)>) -> (usize, bool) {
+        let (mut there, mut changed) = (0, false);
+        for (dir, names) in names {
             for (name, found) in self.still_there(dir, &names) {
                 if let Found::File { file, size, stamp } = found {
+                    there += 1;
                     changed |= self.table.state(file) != Some((size, stamp));
                     self.table.put(dir, name, found, &mut self.noticed);
                 }
             }
         }
-        changed
+        (there, changed)
     }
 }
 

@@ -32,6 +32,7 @@ use super::{
     BATCH, Catalog, CatalogError, CatalogEvent, CatalogRequest, SMALLEST_WATCHED, WatchRoot,
     changes::Pending,
     delta::Delta,
+    describe::Whereabouts,
     exclude::Exclude,
     identity::Devices,
     presence::Presence,
@@ -278,7 +279,11 @@ impl Service {
         while let Ok(request) = self.waiting.try_recv() {
             let told = match request {
                 CatalogRequest::Describe(file) => {
-                    let description = self.catalog.describe(file);
+                    let description = match self.catalog.whereabouts(file) {
+                        Whereabouts::There { written } => self.catalog.describe_here(file, written),
+                        Whereabouts::Moved if !self.catch_up() => return false,
+                        Whereabouts::Moved => self.catalog.describe(file),
+                    };
                     if description.is_some() && self.unverified.iter().all(|(other, _)| *other != file) {
                         self.unverified.push_back((file, 1));
                     }
@@ -302,6 +307,13 @@ impl Service {
             }
         }
         true
+    }
+
+    /// Acts at once on all that has happened so far, as a file was renamed before it was read. False when the service is to end.
+    fn catch_up(&mut self) -> bool {
+        self.catalog.collect(&self.inotify, &mut self.pending, Instant::now());
+        self.pending.hurry();
+        self.act()
     }
 
     fn tell_noticed(&mut self) -> bool {

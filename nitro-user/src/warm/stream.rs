@@ -65,7 +65,7 @@ struct Opened {
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     /// What the catalog said of the file no longer holds.
-    #[error("another file has this name now, or it has another size")]
+    #[error("another file has this name now, or none, or it has another size")]
     Stale,
     /// It is being written, or was a moment ago.
     #[error("it is being written")]
@@ -229,7 +229,11 @@ impl Stream {
         match opened.entry(index) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
-                let file = open::open_beneath(&part.place.root, &part.place.below)?;
+                let file =
+                    open::open_beneath(&part.place.root, &part.place.below).map_err(|error| match error.kind() {
+                        io::ErrorKind::NotFound => Trouble::Stale,
+                        _ => Trouble::Io(error),
+                    })?;
                 let status = file.metadata()?;
                 // Inode numbers are reused and names replaced: what we open must be what was asked for.
                 if status.ino() != part.file.inode || status.size() != part.size {

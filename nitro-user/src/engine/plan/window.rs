@@ -20,8 +20,11 @@ const LEAD: Duration = Duration::from_secs(2);
 /// An unconfirmed window begins with so much and doubles with the later looks at its process: one that soon opens its file with `O_DIRECT` is found out before it pays for more.
 const FIRST_UNCONFIRMED: u64 = 4 << 20;
 
-/// After a jump into the cold, at least so much, and where somebody begins to walk in the middle: if it was no walk, so much was in vain.
+/// After a jump into the cold, at least so much.
 const LEAST_AFTER_JUMP: u64 = 2 * STEP;
+
+/// Where somebody begins to walk in the middle: if it was no walk, so much was in vain, and the rest of the step that the walk began in.
+const IN_THE_MIDDLE: u64 = STEP;
 
 /// The window.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +50,7 @@ impl Window {
 
     /// Opens where somebody begins to walk in the middle: it grows if that is one.
     pub fn open_in_the_middle(&mut self) {
-        self.size = self.size.max(LEAST_AFTER_JUMP);
+        self.size = self.size.max(IN_THE_MIDDLE);
     }
 
     /// Opens for a load that was announced and not seen yet.
