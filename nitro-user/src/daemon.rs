@@ -34,10 +34,7 @@ use crate::{
     control::{self, Server},
     engine::happening::Happening,
     observe::history::Kept,
-    source::{
-        attach::Attachment,
-        ebpf::{EbpfSource, Options},
-    },
+    source::{attach::Attachment, ebpf::Options, events::EventSource},
     sys::{capability, clock, memory, readiness},
     units::{ByteCount, FileId},
 };
@@ -136,7 +133,7 @@ pub fn run(config: Config, audience: impl Audience) -> anyhow::Result<()> {
 async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut signals = StopSignals::take()?;
-    capability::check()?;
+    capability::check(config.events.needs_ebpf())?;
 
     // Before anything is attached: a second agent would only do what the first does already.
     let (socket, group) = (config.socket.clone(), config.socket_group.clone());
@@ -192,13 +189,26 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
         capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
         empty: config.empty_probes,
     };
-    let (mut source, attachment) = EbpfSource::open(options)?;
+    let (mut source, attachment) = EventSource::open(options)?;
     let mut ring = readiness::of(source.as_fd()).context("cannot wait for the event ring")?;
 
     let (tell, mut outcomes) = mpsc::channel(1024);
     let (answer, mut answers) = mpsc::channel(1024);
     let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer)?;
     wiring.watch(&mut source, found)?;
+    while wiring.is_placing(&source) {
+        tokio::select! {
+            event = catalog_events.recv() => {
+                wiring.catalog_event(&mut source, event.context("the catalog ended")?)?;
+            }
+            ready = ring.readable_mut() => {
+                wiring.drain(&mut source, DRAIN);
+                ready.context("cannot wait for the event ring")?.clear_ready();
+            }
+            _ = signals.next() => return Ok(()),
+        }
+    }
+    source.look_around();
 
     let started = Started {
         version: env!("CARGO_PKG_VERSION"),

@@ -2,7 +2,10 @@
 
 use std::ffi::OsString;
 
-use super::{model::Description, report::ScanReport};
+use super::{
+    model::{Description, Place},
+    report::ScanReport,
+};
 use crate::units::FileId;
 
 /// A question to the catalog's thread.
@@ -10,6 +13,8 @@ use crate::units::FileId;
 pub enum CatalogRequest {
     /// What is this file part of? Answered by [`CatalogEvent::Described`].
     Describe(FileId),
+    /// Where are these files? Answered by one [`CatalogEvent::Places`].
+    Places(Vec<FileId>),
     /// Which watched file does this process name on its command line? Answered by [`CatalogEvent::Matched`] once per
     /// file that was recognised; not answered when none was.
     Match {
@@ -33,6 +38,8 @@ pub enum CatalogEvent {
     Changed(FileId),
     /// The answer to [`CatalogRequest::Describe`]; `None` when the file is not in the catalog (any more).
     Described(Option<Description>, FileId),
+    /// The answer to [`CatalogRequest::Places`]: those that are in the catalog, each at one of its names.
+    Places(Vec<(FileId, Place)>),
     /// A file that a process named on its command line.
     Matched {
         /// The process, as in the request.

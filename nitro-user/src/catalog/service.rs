@@ -290,6 +290,11 @@ impl Service {
                     // What changed first: the answer is about the file as it is now.
                     self.tell_noticed() && self.outbox.send(CatalogEvent::Described(description, file))
                 }
+                CatalogRequest::Places(files) => {
+                    let place = |file: FileId| Some((file, self.catalog.place(file)?));
+                    let places = files.into_iter().filter_map(place).collect();
+                    self.outbox.send(CatalogEvent::Places(places))
+                }
                 CatalogRequest::Match { process, arguments } => {
                     let mut files: Vec<_> = arguments
                         .iter()

@@ -13,13 +13,13 @@ use crate::{
         plan::device::Device,
     },
     observe::status::{CounterStatus, DeviceStatus, FullMap, LoadStatus, ProgramStatus, Status},
-    source::ebpf::EbpfSource,
+    source::events::EventSource,
     sys::{block, clock},
     units::{ByteCount, Moment},
 };
 
 /// The state now. `ready` is when the agent had started.
-pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSource) -> Status {
+pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EventSource) -> Status {
     let misses = source.recursion_misses();
     let usage = source.usage();
     let (counters, ring_received) = source.counters().unwrap_or_else(|error| {

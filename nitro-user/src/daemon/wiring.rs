@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::{Audience, Found, Started, status::status, stop::LetGo, telling::Telling};
 use crate::{
-    catalog::{CatalogEvent, CatalogRequest, service::CatalogService},
+    catalog::{BATCH, CatalogEvent, CatalogRequest, service::CatalogService},
     config::Config,
     control::Query,
     engine::{
@@ -21,7 +21,9 @@ use crate::{
     observe::history::{History, Kept},
     source::{
         attach::EventMode,
-        ebpf::{EbpfSource, SourceError, ThreadCounts},
+        ebpf::{SourceError, ThreadCounts},
+        events::EventSource,
+        fanotify::Named,
         process::{Answer, ProcessReader, Question},
     },
     sys::{clock, threads},
@@ -41,6 +43,9 @@ pub struct Wiring {
     actions: VecDeque<Action>,
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
+    /// Files to be watched whose places are not known yet, and whether some were asked for.
+    unplaced: VecDeque<FileId>,
+    placing: bool,
     history: History,
     telling: Telling,
     /// What was said when the agent was ready, and when that was.
@@ -66,12 +71,15 @@ impl Wiring {
                 ceiling: config.ceiling,
                 dry_run: config.dry_run,
                 ignored: config.ignored_programs.clone(),
+                inferred: mode.is_inferred(),
             }),
             workers: Workers::new(outcomes),
             processes: LetGo::new(ProcessReader::start(answers)?),
             catalog,
             actions: VecDeque::new(),
             named: HashMap::new(),
+            unplaced: VecDeque::new(),
+            placing: false,
             history: History::default(),
             telling: Telling::default(),
             started: None,
@@ -79,7 +87,12 @@ impl Wiring {
     }
 
     /// Starts watching files.
-    pub fn watch(&self, source: &mut EbpfSource, files: Vec<FileId>) -> Result<(), SourceError> {
+    pub fn watch(&mut self, source: &mut EventSource, files: Vec<FileId>) -> Result<(), SourceError> {
+        if source.needs_places() {
+            self.unplaced.extend(files);
+            self.place(source);
+            return Ok(());
+        }
         let without_room = source.watch(files)?;
         if without_room > 0 {
             tracing::warn!(
@@ -89,8 +102,26 @@ impl Wiring {
         Ok(())
     }
 
+    /// Asks where the next files are that are to be watched, when the ones before are.
+    fn place(&mut self, source: &EventSource) {
+        if self.placing || self.unplaced.is_empty() || !source.is_settled() {
+            return;
+        }
+        let batch: Vec<FileId> = self.unplaced.drain(..self.unplaced.len().min(BATCH)).collect();
+        match self.catalog.ask(CatalogRequest::Places(batch.clone())) {
+            Ok(()) => self.placing = true,
+            // It is behind with telling something, after which this is called again.
+            Err(_) => self.unplaced.extend(batch),
+        }
+    }
+
+    /// Whether files are still to be watched that were found.
+    pub fn is_placing(&self, source: &EventSource) -> bool {
+        self.placing || !self.unplaced.is_empty() || !source.is_settled()
+    }
+
     /// Takes at most `most` events from the ring; returns how many there were.
-    pub fn drain(&mut self, source: &mut EbpfSource, most: usize) -> usize {
+    pub fn drain(&mut self, source: &mut EventSource, most: usize) -> usize {
         let Self {
             engine,
             actions,
@@ -99,7 +130,7 @@ impl Wiring {
             ..
         } = self;
         let mode = *mode;
-        source.drain(most, |event| match Hook::from_number(event.hook) {
+        let drained = source.drain(most, |event| match Hook::from_number(event.hook) {
             Some(Hook::Exec) => processes.ask(Question::Arguments(event.process)),
             Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
                 actions.extend(engine.handle(clock::now(), Input::Ended { process: event.process }));
@@ -121,7 +152,9 @@ impl Wiring {
                 }
             }
             None => {}
-        })
+        });
+        self.place(source);
+        drained
     }
 
     /// A worker is done with a step.
@@ -155,7 +188,7 @@ impl Wiring {
     }
 
     /// Something changed on disk, or the catalog answers.
-    pub fn catalog_event(&mut self, source: &mut EbpfSource, event: CatalogEvent) -> Result<(), SourceError> {
+    pub fn catalog_event(&mut self, source: &mut EventSource, event: CatalogEvent) -> Result<(), SourceError> {
         match event {
             CatalogEvent::Scanned(report) => {
                 tracing::info!(files = report.files, "the watch roots were looked through again");
@@ -169,6 +202,15 @@ impl Wiring {
                     self.feed(Input::Gone { file: *file });
                 }
                 source.unwatch(files)?;
+            }
+            CatalogEvent::Places(places) => {
+                self.placing = false;
+                let named = places.into_iter().map(|(file, place)| Named {
+                    file,
+                    root: place.root,
+                    below: place.below,
+                });
+                source.watch_at(named.collect());
             }
             CatalogEvent::Changed(file) => self.feed(Input::Changed { file }),
             CatalogEvent::Described(description, file) => {
@@ -188,6 +230,7 @@ impl Wiring {
             }
             CatalogEvent::Warning(warning) => tracing::warn!("{warning}"),
         }
+        self.place(source);
         Ok(())
     }
 
@@ -197,7 +240,7 @@ impl Wiring {
     }
 
     /// Somebody asks over the control socket. One who has gone meanwhile needs no answer.
-    pub fn query(&mut self, query: Query, source: &EbpfSource) {
+    pub fn query(&mut self, query: Query, source: &EventSource) {
         match query {
             Query::Status(answer) => {
                 if let Some((started, ready)) = &self.started {
@@ -253,7 +296,7 @@ impl Wiring {
     }
 
     /// Carries out what the engine asked for.
-    pub fn carry_out(&mut self, source: &mut EbpfSource, audience: &mut impl Audience) {
+    pub fn carry_out(&mut self, source: &mut EventSource, audience: &mut impl Audience) {
         while let Some(action) = self.actions.pop_front() {
             match action {
                 Action::Describe(file) => {
@@ -337,7 +380,7 @@ impl Wiring {
     }
 
     /// A process whose end was dropped with other events leaves its cursors behind, and the map of cursors cannot grow.
-    fn sweep(&mut self, source: &mut EbpfSource) {
+    fn sweep(&mut self, source: &mut EventSource) {
         let dropped = source.counters().map_or(0, |(counters, _)| counters.dropped);
         if dropped > self.dropped {
             self.dropped = dropped;

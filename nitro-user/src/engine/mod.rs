@@ -51,6 +51,8 @@ pub struct Policy {
     pub dry_run: bool,
     /// Programs whose reads are neither helped nor counted.
     pub ignored: Vec<String>,
+    /// Accesses are concluded from looking at their readers from time to time.
+    pub inferred: bool,
 }
 
 impl Policy {
@@ -414,7 +416,8 @@ impl Engine {
         if let Some(process) = load.take_pass().filter(|process| load.readers.is_there(*process)) {
             self.passes.note(process);
         }
-        if let Some(receipt) = load.receipt(now) {
+        if let Some(mut receipt) = load.receipt(now) {
+            receipt.inferred = self.policy.inferred;
             actions.push(Action::Tell(Happening::done(&receipt, self.budget.percent())));
             actions.push(Action::Finish(Box::new(receipt)));
         }

@@ -82,6 +82,7 @@ impl<'a> World<'a> {
                     ceiling,
                     dry_run: false,
                     ignored: Vec::new(),
+                    inferred: false,
                 })
             }),
             device: Device::new(scenario.device),

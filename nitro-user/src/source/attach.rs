@@ -20,6 +20,15 @@ pub enum EventMode {
     PageCache,
     /// Tracepoints on system calls: every system call on the machine pays.
     Syscalls,
+    /// No eBPF program: opens and closes by fanotify, and looking at who has files open.
+    Fanotify,
+}
+
+impl EventMode {
+    /// Whether what readers do is concluded from looking at them from time to time, and not told by the kernel access by access.
+    pub const fn is_inferred(self) -> bool {
+        matches!(self, Self::Fanotify)
+    }
 }
 
 impl fmt::Display for EventMode {
@@ -27,6 +36,7 @@ impl fmt::Display for EventMode {
         f.pad(match self {
             Self::PageCache => "page-cache",
             Self::Syscalls => "syscalls",
+            Self::Fanotify => "fanotify",
         })
     }
 }
@@ -43,6 +53,13 @@ pub enum EventChoice {
     Classic,
 }
 
+impl EventChoice {
+    /// Whether it takes eBPF programs, as far as is known before they are tried: `auto` does without when the kernel refuses them.
+    pub const fn needs_ebpf(self) -> bool {
+        !matches!(self, Self::Only(EventMode::Fanotify))
+    }
+}
+
 impl FromStr for EventChoice {
     type Err = String;
 
@@ -51,8 +68,11 @@ impl FromStr for EventChoice {
             "auto" => Ok(Self::Auto),
             "page-cache" => Ok(Self::Only(EventMode::PageCache)),
             "syscalls" => Ok(Self::Only(EventMode::Syscalls)),
+            "fanotify" => Ok(Self::Only(EventMode::Fanotify)),
             "classic" => Ok(Self::Classic),
-            _ => Err(format!("{text:?} is not an event mode: auto, page-cache or syscalls")),
+            _ => Err(format!(
+                "{text:?} is not an event mode: auto, page-cache, syscalls or fanotify"
+            )),
         }
     }
 }
@@ -143,9 +163,9 @@ const SYSCALLS: &[Spec] = &[
 /// What came of one hook.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProgramReport {
-    /// Name of the program.
+    /// Name of the program; in fanotify mode, of what is looked at.
     pub program: &'static str,
-    /// Tracepoint it belongs to, with the category for a classic one.
+    /// Tracepoint it belongs to, with the category for a classic one; in fanotify mode, the file that tells.
     pub hook: &'static str,
     /// Why it is not attached; `None` when it is.
     pub refused: Option<String>,
@@ -181,6 +201,8 @@ pub fn attach(
             tracefs::find()?;
             SYSCALLS
         }
+        // It has no programs.
+        EventMode::Fanotify => &[],
     };
     let mut price = None;
     let mut reports = Vec::new();
@@ -276,9 +298,9 @@ mod tests {
 
     #[test]
     fn a_mode_is_read_as_it_is_printed() {
-        for mode in [EventMode::PageCache, EventMode::Syscalls] {
+        for mode in [EventMode::PageCache, EventMode::Syscalls, EventMode::Fanotify] {
             assert_eq!(mode.to_string().parse(), Ok(EventChoice::Only(mode)));
         }
-        assert!("fanotify".parse::<EventChoice>().unwrap_err().contains("page-cache"));
+        assert!("telepathy".parse::<EventChoice>().unwrap_err().contains("page-cache"));
     }
 }

@@ -23,6 +23,7 @@ pub use self::usage::Usage;
 use super::{
     attach::{Attachment, EventChoice, EventMode, attach},
     btf::{BtfError, KernelTypes},
+    fanotify::FanotifyError,
     price::Price,
     refusal, tracefs,
 };
@@ -61,6 +62,9 @@ pub enum SourceError {
         /// Why not.
         source: MapError,
     },
+    /// The fanotify mode was asked for, and there is none.
+    #[error(transparent)]
+    Fanotify(#[from] FanotifyError),
     /// No mode could be attached.
     #[error("no event mode works here: {0}")]
     NoMode(String),

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod memory;
 pub mod open;
 pub mod page_cache;
+pub mod process;
 pub mod readiness;
 pub mod stat;
 pub mod terminal;

@@ -19,6 +19,7 @@ mod changes;
 mod command_line;
 mod counters;
 mod direct;
+mod fanotify;
 mod file_systems;
 mod following;
 mod idle;
