@@ -18,6 +18,8 @@ use super::{
 pub enum EventMode {
     /// Tracepoints of the page cache (6.12): other system calls pay nothing.
     PageCache,
+    /// Entries of the page cache's functions, before 6.12: other system calls pay nothing.
+    Fentry,
     /// Tracepoints on system calls: every system call on the machine pays.
     Syscalls,
     /// No eBPF program: opens and closes by fanotify, and looking at who has files open.
@@ -35,6 +37,7 @@ impl fmt::Display for EventMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::PageCache => "page-cache",
+            Self::Fentry => "fentry",
             Self::Syscalls => "syscalls",
             Self::Fanotify => "fanotify",
         })
@@ -49,7 +52,7 @@ pub enum EventChoice {
     Auto,
     /// This one or an error.
     Only(EventMode),
-    /// As `Auto` on a kernel that refuses typed tracepoints; for tests.
+    /// As `Auto` on a kernel that refuses typed tracepoints and entries of functions; for tests.
     Classic,
 }
 
@@ -67,11 +70,12 @@ impl FromStr for EventChoice {
         match text {
             "auto" => Ok(Self::Auto),
             "page-cache" => Ok(Self::Only(EventMode::PageCache)),
+            "fentry" => Ok(Self::Only(EventMode::Fentry)),
             "syscalls" => Ok(Self::Only(EventMode::Syscalls)),
             "fanotify" => Ok(Self::Only(EventMode::Fanotify)),
             "classic" => Ok(Self::Classic),
             _ => Err(format!(
-                "{text:?} is not an event mode: auto, page-cache, syscalls or fanotify"
+                "{text:?} is not an event mode: auto, page-cache, fentry, syscalls or fanotify"
             )),
         }
     }
@@ -84,14 +88,16 @@ enum Tracepoint {
     Typed(&'static str),
     /// A classic one, `category/name`: needs tracefs.
     Classic(&'static str),
+    /// No tracepoint: the entry of a function, which needs the kernel's BTF.
+    Entry(&'static str),
 }
 
-use Tracepoint::{Classic, Typed};
+use Tracepoint::{Classic, Entry, Typed};
 
 impl Tracepoint {
     const fn name(self) -> &'static str {
         match self {
-            Self::Typed(name) | Self::Classic(name) => name,
+            Self::Typed(name) | Self::Classic(name) | Self::Entry(name) => name,
         }
     }
 }
@@ -125,6 +131,18 @@ const PAGE_CACHE: &[Spec] = &[
     needs(&[("filemap_get_pages", Typed("mm_filemap_get_pages"))]),
     needs(&[("filemap_map_pages", Typed("mm_filemap_map_pages"))]),
     needs(&[("filemap_fault", Typed("mm_filemap_fault"))]),
+    likes(&[ADD]),
+    likes(&[DELETE]),
+    likes(&[EXEC]),
+    likes(&[EXIT]),
+];
+
+/// Who accesses, before 6.12.
+const FENTRY: &[Spec] = &[
+    needs(&[("filemap_read_entry", Entry("filemap_read"))]),
+    needs(&[("filemap_map_pages_entry", Entry("filemap_map_pages"))]),
+    needs(&[("filemap_fault_entry", Entry("filemap_fault"))]),
+    likes(&[("file_open_entry", Entry("security_file_open"))]),
     likes(&[ADD]),
     likes(&[DELETE]),
     likes(&[EXEC]),
@@ -165,7 +183,7 @@ const SYSCALLS: &[Spec] = &[
 pub struct ProgramReport {
     /// Name of the program; in fanotify mode, of what is looked at.
     pub program: &'static str,
-    /// Tracepoint it belongs to, with the category for a classic one; in fanotify mode, the file that tells.
+    /// Tracepoint or function it belongs to, with the category for a classic one; in fanotify mode, the file that tells.
     pub hook: &'static str,
     /// Why it is not attached; `None` when it is.
     pub refused: Option<String>,
@@ -197,6 +215,7 @@ pub fn attach(
 ) -> Result<(Vec<ProgramReport>, Option<Price>), String> {
     let specs = match mode {
         EventMode::PageCache => PAGE_CACHE,
+        EventMode::Fentry => FENTRY,
         EventMode::Syscalls => {
             tracefs::find()?;
             SYSCALLS
@@ -255,6 +274,10 @@ fn attach_way(
     };
     let refused = |error| refusal::of_program(&error);
     match (program, tracepoint) {
+        (Program::FEntry(program), Entry(name)) => {
+            program.load(name, btf).map_err(|error| refusal::of_entry(&error))?;
+            program.attach().map_err(|error| refusal::of_entry(&error))?;
+        }
         (_, Typed(_)) if !typed => return Err("typed tracepoints were not to be tried".into()),
         (Program::BtfTracePoint(program), Typed(name)) => {
             program.load(name, btf).map_err(refused)?;
@@ -287,18 +310,19 @@ mod tests {
     }
 
     #[test]
-    fn the_page_cache_mode_needs_no_tracefs() {
-        assert!(
-            PAGE_CACHE
-                .iter()
-                .flat_map(|spec| spec.ways)
-                .all(|way| matches!(way.1, Typed(_)))
-        );
+    fn the_modes_of_the_page_cache_need_no_tracefs() {
+        let specs = PAGE_CACHE.iter().chain(FENTRY);
+        assert!(specs.flat_map(|spec| spec.ways).all(|way| !matches!(way.1, Classic(_))));
     }
 
     #[test]
     fn a_mode_is_read_as_it_is_printed() {
-        for mode in [EventMode::PageCache, EventMode::Syscalls, EventMode::Fanotify] {
+        for mode in [
+            EventMode::PageCache,
+            EventMode::Fentry,
+            EventMode::Syscalls,
+            EventMode::Fanotify,
+        ] {
             assert_eq!(mode.to_string().parse(), Ok(EventChoice::Only(mode)));
         }
         assert!("telepathy".parse::<EventChoice>().unwrap_err().contains("page-cache"));

@@ -119,7 +119,7 @@ impl EbpfSource {
         let bytes = std::fs::read(KERNEL_BTF).map_err(SourceError::NoBtf)?;
         let types = KernelTypes::parse(&bytes)?;
         let (modes, typed) = match options.events {
-            EventChoice::Auto => (vec![EventMode::PageCache, EventMode::Syscalls], true),
+            EventChoice::Auto => (vec![EventMode::PageCache, EventMode::Fentry, EventMode::Syscalls], true),
             EventChoice::Classic => (vec![EventMode::PageCache, EventMode::Syscalls], false),
             EventChoice::Only(mode) => (vec![mode], true),
         };
