@@ -1,9 +1,10 @@
-//! Developer tasks: `cargo xtask build-ebpf | run | test | check | layers | bench`.
+//! Developer tasks: `cargo xtask build-ebpf | run | test | check | layers | bench | vm-test`.
 
 mod build_ebpf;
 mod check;
 mod layers;
 mod run;
+mod vm_test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Task {
     Layers,
     /// Benches on a disk of their own, as root: `cargo xtask bench cold --help`.
     Bench(run::Forwarded),
+    /// The agent on Debian's packaged kernels, in an emulated virtual machine.
+    VmTest(vm_test::Options),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Check => check::run(),
         Task::Layers => layers::run(),
         Task::Bench(forwarded) => run::bench(&forwarded),
+        Task::VmTest(options) => vm_test::vm_test(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

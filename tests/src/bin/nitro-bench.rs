@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use rig::{
     bench::{cold, cost, idle, latency, storm},
+    guest,
     readers::{self, ReaderArgs},
 };
 
@@ -30,6 +31,9 @@ enum Command {
     /// One load, reported as JSON (the benches run it as a process of its own).
     #[command(hide = true)]
     Reader(ReaderArgs),
+    /// The scenarios of `cargo xtask vm-test`, as the first process of its virtual machine.
+    #[command(hide = true)]
+    Guest(guest::GuestArgs),
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -39,6 +43,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Storm(args) => storm::run(&args),
         Command::Latency(args) => latency::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Guest(args) => guest::run(&args),
         Command::Reader(args) => {
             println!("{}", serde_json::to_string(&readers::run(&args)?)?);
             Ok(ExitCode::SUCCESS)
