@@ -24,6 +24,7 @@ use crate::{
         ebpf::{EbpfSource, SourceError, ThreadCounts},
         process::{Answer, ProcessReader, Question},
     },
+    state::devices::DeviceStore,
     sys::{clock, threads},
     units::{ByteRange, FileId, Moment},
     warm::workers::Workers,
@@ -41,6 +42,9 @@ pub struct Wiring {
     actions: VecDeque<Action>,
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
+    devices: DeviceStore,
+    /// What identifies a device beyond a restart, by its number.
+    identities: HashMap<u32, String>,
     history: History,
     telling: Telling,
     /// What was said when the agent was ready, and when that was.
@@ -58,6 +62,7 @@ impl Wiring {
         catalog: LetGo<CatalogService>,
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
+        devices: DeviceStore,
     ) -> std::io::Result<Self> {
         Ok(Self {
             mode,
@@ -72,6 +77,8 @@ impl Wiring {
             catalog,
             actions: VecDeque::new(),
             named: HashMap::new(),
+            devices,
+            identities: HashMap::new(),
             history: History::default(),
             telling: Telling::default(),
             started: None,
@@ -150,6 +157,13 @@ impl Wiring {
                 direct: Some(true),
             } => self.feed(Input::Direct { process, file }),
             Answer::Direct { .. } => {}
+            Answer::Device { device, identity } => {
+                let Some(identity) = identity else { return };
+                if let Some(knowledge) = self.devices.recall(&identity) {
+                    self.feed(Input::Recalled { device, knowledge });
+                }
+                self.identities.insert(device, identity);
+            }
             Answer::Ended { process } => self.feed(Input::Ended { process }),
         }
     }
@@ -295,6 +309,12 @@ impl Wiring {
                         self.feed(Input::Outcome(none));
                     }
                 }
+                Action::Recall { device } => self.processes.ask(Question::Device(device)),
+                Action::Keep { device, knowledge } => {
+                    if let Some(identity) = self.identities.get(&device) {
+                        self.devices.keep(identity, knowledge, clock::unix_now() as u64);
+                    }
+                }
                 Action::Cancel { load } => self.workers.cancel(load),
                 Action::Close { load } => self.workers.close(load),
                 Action::Count { load, processes, model } => {
@@ -345,10 +365,11 @@ impl Wiring {
         }
     }
 
-    /// No new steps; what blocks is left to the end of the process.
-    pub fn stop(mut self, audience: &mut impl Audience) {
+    /// No new steps; what blocks is left to the end of the process. What is still to be written comes back.
+    pub fn stop(mut self, audience: &mut impl Audience) -> DeviceStore {
         self.telling.finish(audience);
         self.workers.close_all();
+        self.devices
     }
 }
 

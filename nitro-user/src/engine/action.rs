@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{happening::Happening, receipt::Receipt};
+use super::{happening::Happening, plan::device::Knowledge, receipt::Receipt};
 use crate::{
     catalog::model::Model,
     units::{ByteRange, FileId},
@@ -31,6 +31,18 @@ pub enum Action {
         process: u32,
         /// The file.
         file: FileId,
+    },
+    /// Ask what was learned of a device before the agent was started; answered by `Input::Recalled` if there is any.
+    Recall {
+        /// Its number.
+        device: u32,
+    },
+    /// Keep what was learned of a device.
+    Keep {
+        /// Its number.
+        device: u32,
+        /// What is worth keeping.
+        knowledge: Knowledge,
     },
     /// Bring a step into the page cache; answered by `Input::Outcome`.
     Warm {

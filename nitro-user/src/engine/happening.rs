@@ -57,6 +57,8 @@ pub enum Skip {
     Prefetching,
     /// The device gives the reader all it can take without help.
     FastDevice,
+    /// Its reader gets more from the device without help.
+    NoGain,
     /// `--dry-run`.
     DryRun,
     /// `nitro-agent pause`, for a while.
@@ -82,6 +84,7 @@ impl Skip {
             Self::Random => "reads here and there",
             Self::Prefetching => "prefetches by itself",
             Self::FastDevice => "the device keeps up without help",
+            Self::NoGain => "the reader is faster without help",
             Self::DryRun => "dry run",
             Self::Paused => "paused",
             Self::NeverRead => "named on a command line, not read",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::action::LoadId;
+use super::{action::LoadId, plan::device::Knowledge};
 use crate::{
     catalog::model::Description,
     units::{ByteCount, ByteRange, FileId, Moment},
@@ -70,6 +70,13 @@ pub enum Input {
         load: LoadId,
         /// Bytes, the kernel's readahead for them included.
         added: u64,
+    },
+    /// What was known of a device when the agent ran before.
+    Recalled {
+        /// Its number.
+        device: u32,
+        /// What is known.
+        knowledge: Knowledge,
     },
     /// A file was deleted, or left the watch roots.
     Gone {

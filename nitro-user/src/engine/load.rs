@@ -18,6 +18,7 @@ use super::{
     input::{Access, AccessKind, FileCounts, Outcome, StepEnd},
     plan::{
         admission::{self, Admission, Pace},
+        benefit::{Benefit, Progress},
         budget::Budget,
         device::Device,
     },
@@ -134,6 +135,8 @@ pub struct Load {
     keeps_up: bool,
     /// How its latest accesses came.
     pace: Pace,
+    /// Whether help is of use to it.
+    benefit: Benefit,
     /// It was left alone for its fast device, and fell behind.
     fell_behind: bool,
     frozen: bool,
@@ -182,6 +185,7 @@ impl Load {
             admission: Admission::default(),
             keeps_up: false,
             pace: Pace::Unknown,
+            benefit: Benefit::default(),
             fell_behind: false,
             frozen: false,
             stream_open: false,
@@ -284,6 +288,12 @@ impl Load {
         }
         if self.stage == Stage::Confirmed {
             self.judge(device);
+            let progress = Progress {
+                fresh: met.fresh * STEP,
+                waited: met.waited * STEP,
+                cold: met.cold * STEP,
+            };
+            self.weigh(access.at, progress, device, actions);
             if self.groups.are_random(FREEZE) {
                 self.skip(Skip::Random, actions);
             }
@@ -394,9 +404,7 @@ impl Load {
         budget.arrived(outcome.file, outcome.range, held);
         if self.found_there >= FOUND_THERE && self.stage == Stage::Confirmed {
             self.found_there = 0;
-            let (load, model) = (self.id, self.model.clone());
-            let processes = self.readers.unsettled();
-            actions.push(Action::AskAdded { load, processes, model });
+            self.ask_added(actions);
         }
         match outcome.end {
             StepEnd::Failed => self.skip(Skip::Unreadable, actions),
@@ -457,6 +465,9 @@ impl Load {
 
     /// Bytes that may be warmed and unread; 0 while closed.
     pub fn window(&self) -> ByteCount {
+        if self.benefit.holds() {
+            return ByteCount(0);
+        }
         ByteCount(
             self.groups
                 .iter()

@@ -19,7 +19,7 @@ mod steps;
 mod walk;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map::Entry},
     time::Duration,
 };
 
@@ -32,7 +32,10 @@ use self::{
     library::{Library, Lookup},
     load::{Load, Stage},
     pattern::Passes,
-    plan::{budget::Budget, device::Device},
+    plan::{
+        budget::Budget,
+        device::{Device, Knowledge},
+    },
 };
 use crate::{
     catalog::model::{AT_REST, Description},
@@ -141,9 +144,14 @@ impl Engine {
             Input::Counted { load, counts } => self.counted(now, load, &counts, &mut actions),
             Input::Added { load, added } => {
                 if let Some(load) = self.loads.get_mut(&load) {
-                    load.added(added, &mut actions);
+                    let device = self.devices.entry(load.key.device).or_default();
+                    load.added(added, device, &mut actions);
+                    if load.wants() {
+                        self.wanting.insert(load.id);
+                    }
                 }
             }
+            Input::Recalled { device, knowledge } => self.recalled(device, knowledge),
             Input::Gone { file } => self.gone(file, true, &mut actions),
             // What is read on may still be right: a worker that meets another file says so. The next access asks the catalog again.
             Input::Changed { file } => self.library.forget(file),
@@ -305,9 +313,21 @@ impl Engine {
             self.policy.dry_run,
         );
         self.loads.insert(id, load);
+        if let Entry::Vacant(device) = self.devices.entry(key.device) {
+            device.insert(Device::default());
+            actions.push(Action::Recall { device: key.device });
+        }
         actions.push(Action::AskProgram { process });
         self.came(process, id);
         id
+    }
+
+    fn recalled(&mut self, number: u32, knowledge: Knowledge) {
+        let device = self.devices.entry(number).or_default();
+        device.recall(knowledge);
+        for load in self.loads.values_mut().filter(|load| load.key.device == number) {
+            load.recalled(device);
+        }
     }
 
     fn direct(&mut self, process: u32, file: FileId, actions: &mut Vec<Action>) {
@@ -411,6 +431,13 @@ impl Engine {
             return;
         };
         self.wanting.remove(&id);
+        let number = load.key.device;
+        if let Some(knowledge) = self.devices.get_mut(&number).and_then(Device::news) {
+            actions.push(Action::Keep {
+                device: number,
+                knowledge,
+            });
+        }
         if let Some(process) = load.take_pass().filter(|process| load.readers.is_there(*process)) {
             self.passes.note(process);
         }

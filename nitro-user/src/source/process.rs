@@ -1,4 +1,4 @@
-//! What /proc says about a process: its name, its command line, how it opened a file.
+//! What /proc says about a process: its name, its command line, how it opened a file; and sysfs about a device.
 //!
 //! Reading /proc can wait for the process's memory lock, so that it happens on a thread of its own, asked through a bounded queue. A process
 //! that has ended, or may not be looked at, yields `None`.
@@ -7,7 +7,7 @@ use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt, thread::JoinHandle};
 
 use tokio::sync::mpsc::Sender;
 
-use crate::units::FileId;
+use crate::{sys::block, units::FileId};
 
 /// Longest command line looked at; a longer one is cut.
 const COMMAND_LINE_BYTES: usize = 64 << 10;
@@ -21,6 +21,8 @@ pub enum Question {
     Arguments(u32),
     /// Has it a descriptor of this file that is open with `O_DIRECT`?
     Direct(u32, FileId),
+    /// What identifies a device beyond a restart?
+    Device(u32),
 }
 
 /// An answer.
@@ -52,6 +54,13 @@ pub enum Answer {
         file: FileId,
         /// `None` when no descriptor of the file is open.
         direct: Option<bool>,
+    },
+    /// What identifies a device: see [`block::identity`].
+    Device {
+        /// Its number.
+        device: u32,
+        /// `None` where nothing tells.
+        identity: Option<String>,
     },
     /// The process asked about has ended. The kernel side tells of the end of readers alone.
     Ended {
@@ -130,6 +139,10 @@ fn answer(question: Question) -> Option<Answer> {
                 arguments,
             })
         }
+        Question::Device(device) => Some(Answer::Device {
+            device,
+            identity: block::identity(device),
+        }),
         Question::Direct(process, _) if has_ended(process) => Some(Answer::Ended { process }),
         Question::Direct(process, file) => Some(Answer::Direct {
             process,

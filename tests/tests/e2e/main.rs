@@ -23,6 +23,7 @@ mod file_systems;
 mod following;
 mod idle;
 mod killed;
+mod learned;
 mod left_out;
 mod listing;
 mod names;

@@ -31,7 +31,7 @@ impl Load {
     /// Whether it could use a step.
     pub fn wants(&self) -> bool {
         matches!(self.stage, Stage::Announced | Stage::Confirmed)
-            && !(self.frozen || self.keeps_up)
+            && !(self.frozen || self.keeps_up || self.benefit.holds())
             && self.groups.iter().any(|group| !group.lost && group.window.size() > 0)
     }
 
