@@ -41,6 +41,8 @@ pub struct Config {
     pub socket_group: Option<String>,
     /// Programs that return at once: for the cost bench.
     pub empty_probes: bool,
+    /// Where the kernel lists what supplies power: another place for tests.
+    pub power_supplies: PathBuf,
 }
 
 /// Why a configuration is refused.

@@ -15,6 +15,7 @@ use crate::{
     config::{Config, ConfigError, SOCKET, ceiling, resolve_home},
     daemon,
     source::attach::EventChoice,
+    sys::power,
     units::Size,
 };
 
@@ -86,6 +87,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         socket: options.socket,
         socket_group: options.socket_group,
         empty_probes: std::env::var_os("NITRO_EMPTY_PROBES").is_some_and(|set| set == "1"),
+        power_supplies: std::env::var_os("NITRO_POWER_SUPPLIES").map_or_else(|| power::SUPPLIES.into(), Into::into),
     };
     let printer = Printer::new(config.json, config.quiet);
     daemon::run(config, printer)

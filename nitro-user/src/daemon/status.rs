@@ -9,12 +9,13 @@ use super::Started;
 use crate::{
     engine::{
         Engine,
+        holdings::Holding,
         load::{Load, Stage},
         plan::device::Device,
     },
-    observe::status::{CounterStatus, DeviceStatus, FullMap, LoadStatus, ProgramStatus, Status},
+    observe::status::{CounterStatus, DeviceStatus, FullMap, HoldingStatus, LoadStatus, ProgramStatus, Status},
     source::ebpf::EbpfSource,
-    sys::{block, clock},
+    sys::{block, cgroup, clock},
     units::{ByteCount, Moment},
 };
 
@@ -60,6 +61,9 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSo
         ceiling: engine.ceiling(),
         held: engine.held(),
         held_percent: engine.held_percent(),
+        on_battery: engine.spares(),
+        holdings: engine.holdings().into_iter().map(holding_status).collect(),
+        charged_to: cgroup::of_process(std::process::id()).map(|group| group.name().to_owned()),
         loads: engine
             .loads()
             .filter(|load| load.stage != Stage::Ended)
@@ -94,6 +98,15 @@ fn load_status(load: &Load) -> LoadStatus {
         window: load.window(),
         in_flight: ByteCount(load.in_flight),
         bytes: load.model_bytes(),
+    }
+}
+
+fn holding_status(holding: Holding) -> HoldingStatus {
+    HoldingStatus {
+        model: holding.model,
+        program: holding.program,
+        pid: holding.process,
+        bytes: holding.bytes,
     }
 }
 

@@ -73,7 +73,7 @@ impl Wiring {
                 ignored: config.ignored_programs.clone(),
             }),
             workers: Workers::new(outcomes),
-            processes: LetGo::new(ProcessReader::start(answers)?),
+            processes: LetGo::new(ProcessReader::start(answers, config.power_supplies.clone())?),
             catalog,
             actions: VecDeque::new(),
             named: HashMap::new(),
@@ -157,6 +157,7 @@ impl Wiring {
                 direct: Some(true),
             } => self.feed(Input::Direct { process, file }),
             Answer::Direct { .. } => {}
+            Answer::Power { on_battery } => self.feed(Input::Battery(on_battery)),
             Answer::Device { device, identity } => {
                 let Some(identity) = identity else { return };
                 if let Some(knowledge) = self.devices.recall(&identity) {
@@ -194,6 +195,7 @@ impl Wiring {
                 self.feed(Input::Described { file, description });
             }
             CatalogEvent::Matched { process, file } => {
+                self.processes.ask(Question::Power);
                 let waiting = self.named.entry(file).or_default();
                 waiting.push(process);
                 if waiting.len() == 1 && self.catalog.ask(CatalogRequest::Describe(file)).is_err() {
@@ -208,6 +210,7 @@ impl Wiring {
     /// The agent is ready.
     pub fn started(&mut self, started: Started) {
         self.started = Some((started, clock::now()));
+        self.processes.ask(Question::Power);
     }
 
     /// Somebody asks over the control socket. One who has gone meanwhile needs no answer.
@@ -283,12 +286,12 @@ impl Wiring {
                     model,
                     part,
                     range,
-                    survey,
+                    manner,
                 } => {
                     let Some(file) = model.parts.get(part).map(|part| part.file) else {
                         continue;
                     };
-                    if let Err(error) = self.workers.warm(load, model, part, range, survey) {
+                    if let Err(error) = self.workers.warm(load, model, part, range, manner) {
                         tracing::warn!("a step was not warmed: {error}");
                         let now = clock::now();
                         let (submitted, completed) = (now, now);

@@ -14,6 +14,15 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LoadId(pub u64);
 
+/// How a step is to be brought in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Look first whether the whole part is resident.
+    pub survey: bool,
+    /// Its reader is not there yet: one request at a time, and only while nobody else uses the device.
+    pub speculative: bool,
+}
+
 /// One thing to do.
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -54,8 +63,8 @@ pub enum Action {
         part: usize,
         /// Which bytes.
         range: ByteRange,
-        /// Look first whether the whole part is resident.
-        survey: bool,
+        /// How.
+        manner: Manner,
     },
     /// Drop the load's steps that were not submitted yet; each still gets its outcome.
     Cancel {

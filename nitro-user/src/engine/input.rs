@@ -95,6 +95,8 @@ pub enum Input {
     },
     /// The pause is over.
     Resume,
+    /// Whether the machine runs on its battery.
+    Battery(bool),
     /// The ceiling changed.
     Ceiling(ByteCount),
     /// The time of [`super::Engine::deadline`] has come.
@@ -185,6 +187,8 @@ pub enum StepEnd {
     WholePartResident,
     /// Cancelled before it was submitted.
     Cancelled,
+    /// Somebody else uses the device, and it was not urgent: what was brought in until then stays, the rest may be asked for again.
+    Yielded,
     /// There is no thread for it: too many loads at once.
     Refused,
     /// The file could not be opened or read.

@@ -396,6 +396,11 @@ impl Load {
                     overtaken_by_several = self.groups.warmed(outcome.part, step, overtaken);
                     steps.spilled(step + 1, outcome.beyond);
                 }
+                StepEnd::Yielded => {
+                    held = steps.arrived(step, outcome.gained(), outcome.completed);
+                    steps.spilled(step + 1, outcome.beyond);
+                    steps.withdraw(step);
+                }
                 StepEnd::WholePartResident => steps.cover_all(),
                 StepEnd::Cancelled => steps.withdraw(step),
                 StepEnd::Failed | StepEnd::Stale | StepEnd::Written | StepEnd::Unverified | StepEnd::Refused => {}

@@ -7,6 +7,7 @@
 pub mod action;
 pub mod evidence;
 pub mod happening;
+pub mod holdings;
 pub mod input;
 mod library;
 pub mod load;
@@ -28,6 +29,7 @@ pub use input::{Access, AccessKind, Input, Outcome};
 
 use self::{
     happening::{Happening, Skip},
+    holdings::{Holding, Holdings},
     input::StepEnd,
     library::{Library, Lookup},
     load::{Load, Stage},
@@ -78,12 +80,16 @@ pub struct Engine {
     wanting: BTreeSet<LoadId>,
     devices: BTreeMap<u32, Device>,
     budget: Budget,
+    /// For whom what is held was warmed, where their loads have ended.
+    holdings: Holdings,
     /// Files that a worker found to be others than the catalog had said, and when.
     stale: HashMap<FileId, Moment>,
     /// Processes of ignored programs that read watched files.
     ignored: HashSet<u32>,
     /// What each process has read from end to end.
     passes: Passes,
+    /// On battery: nothing is brought in for readers that were not seen yet.
+    spares: bool,
     /// Nothing is brought in: until when, if that is known.
     paused: Option<Option<Moment>>,
     next_load: u64,
@@ -104,9 +110,11 @@ impl Engine {
             wanting: BTreeSet::new(),
             devices: BTreeMap::new(),
             budget,
+            holdings: Holdings::default(),
             stale: HashMap::new(),
             ignored: HashSet::new(),
             passes: Passes::default(),
+            spares: false,
             paused: None,
             next_load: 1,
             now: Moment(0),
@@ -160,6 +168,7 @@ impl Engine {
                 self.loads.values_mut().for_each(|load| load.pause(&mut actions));
             }
             Input::Resume => self.paused = None,
+            Input::Battery(on_battery) => self.spares = on_battery,
             Input::Ceiling(ceiling) => self.budget.set_ceiling(ceiling),
             Input::Tick => self.tick(now, &mut actions),
         }
@@ -176,6 +185,11 @@ impl Engine {
     /// Bytes warmed that nobody has used yet, and those on their way.
     pub fn held(&self) -> ByteCount {
         ByteCount(self.budget.held())
+    }
+
+    /// What is held and for whom, the largest first, for `status`.
+    pub fn holdings(&self) -> Vec<Holding> {
+        self.holdings.list(self.loads.values(), &self.budget)
     }
 
     /// Whether what a program of this name reads is ignored.
@@ -201,6 +215,11 @@ impl Engine {
     /// Whether nothing is brought in at present, and until when, if that is known.
     pub fn paused(&self) -> Option<Option<Moment>> {
         self.paused
+    }
+
+    /// Whether only readers that were seen to read are helped, to spare a battery.
+    pub fn spares(&self) -> bool {
+        self.spares
     }
 
     /// Share of the ceiling in use, 0–100.
@@ -431,6 +450,7 @@ impl Engine {
             return;
         };
         self.wanting.remove(&id);
+        self.holdings.leave(&load, &self.budget);
         let number = load.key.device;
         if let Some(knowledge) = self.devices.get_mut(&number).and_then(Device::news) {
             actions.push(Action::Keep {
@@ -487,7 +507,12 @@ impl Engine {
                     continue;
                 };
                 let device = self.devices.entry(step.device).or_default();
-                if !device.admits(step.range.len()) {
+                let admitted = if load.is_speculative() {
+                    !self.spares && device.admits_speculative(now)
+                } else {
+                    device.admits(step.range.len())
+                };
+                if !admitted {
                     continue;
                 }
                 device.submitted(now, step.range.len());

@@ -42,6 +42,43 @@ pub fn name(device: u32) -> Option<String> {
     Some(place.file_name()?.to_string_lossy().into_owned())
 }
 
+/// What a device has done since the machine was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes read.
+    pub read: u64,
+    /// Bytes written or discarded.
+    pub written: u64,
+    /// Requests that have not ended.
+    pub under_way: u64,
+}
+
+impl Traffic {
+    /// Bytes in both directions.
+    pub fn bytes(self) -> u64 {
+        self.read.wrapping_add(self.written)
+    }
+}
+
+/// What a device, the whole disk where it is a partition, has done so far; `None` where nothing is counted. Documentation/block/stat.rst: sectors of 512 bytes.
+pub fn traffic(device: u32) -> Option<Traffic> {
+    let block = PathBuf::from(format!("/sys/dev/block/{}:{}", device >> 20, device & 0xf_ffff));
+    let disk = if block.join("partition").exists() {
+        block.join("../stat")
+    } else {
+        block.join("stat")
+    };
+    let text = short(&disk)?;
+    let fields: Vec<u64> = text.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    // Before 4.18 nothing is told of discards.
+    let discarded = fields.get(13).copied().unwrap_or(0);
+    Some(Traffic {
+        read: fields.get(2)?.wrapping_mul(512),
+        written: fields.get(6)?.wrapping_add(discarded).wrapping_mul(512),
+        under_way: *fields.get(8)?,
+    })
+}
+
 /// What identifies a device beyond a restart, when numbers and names may be others: what its maker or its driver calls it, the file behind a loop device; of a
 /// file system without a block device, its kind and where it comes from. `None` where nothing tells.
 pub fn identity(device: u32) -> Option<String> {
@@ -120,6 +157,17 @@ mod tests {
             let device = major.parse::<u32>().unwrap() << 20 | minor.parse::<u32>().unwrap();
             assert!(identity(device).is_some_and(|identity| identity.len() > 3), "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_disk_has_done_is_told() {
+        let disk = fs::read_dir("/sys/dev/block").unwrap().flatten().find_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let (major, minor) = name.split_once(':')?;
+            traffic(major.parse::<u32>().ok()? << 20 | minor.parse::<u32>().ok()?).filter(|done| done.bytes() > 0)
+        });
+        assert!(disk.is_some());
+        assert_eq!(traffic(9999 << 20), None);
     }
 
     #[test]

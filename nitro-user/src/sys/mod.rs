@@ -6,10 +6,12 @@
 pub mod block;
 pub mod call_cost;
 pub mod capability;
+pub mod cgroup;
 pub mod clock;
 pub mod memory;
 pub mod open;
 pub mod page_cache;
+pub mod power;
 pub mod readiness;
 pub mod stat;
 pub mod terminal;

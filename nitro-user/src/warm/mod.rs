@@ -4,6 +4,7 @@
 //! its own: one per load, so that a hung file system stalls only its own.
 
 mod chain;
+mod quiet;
 mod read;
 mod readahead;
 mod stream;

@@ -22,7 +22,7 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Warmer, chain::Chain, read::Read, readahead::Readahead};
+use super::{Warmer, chain::Chain, quiet::Quiet, read::Read, readahead::Readahead};
 use crate::{
     catalog::model::{AT_REST, Model, Part},
     engine::{
@@ -43,6 +43,8 @@ pub struct Command {
     pub range: ByteRange,
     /// Look first whether the whole part is resident.
     pub survey: bool,
+    /// Its reader is not there yet: one request at a time, and only while nobody else uses the device.
+    pub speculative: bool,
     /// The stream's epoch when it was queued: a cancelled one is older than the stream's.
     pub epoch: u64,
 }
@@ -59,6 +61,8 @@ struct Opened {
     vain: u32,
     /// Its size when it was opened.
     size: u64,
+    /// Bytes of one request.
+    request: u64,
 }
 
 /// Why a step was not warmed.
@@ -98,6 +102,8 @@ pub struct Stream {
     pub epoch: Arc<AtomicU64>,
     /// Where outcomes go.
     pub outcomes: Sender<Outcome>,
+    /// What the devices do.
+    pub quiet: Arc<Quiet>,
 }
 
 impl Stream {
@@ -171,6 +177,12 @@ impl Stream {
                 return Ok(false);
             }
             outcome.submitted = clock::now();
+            if command.speculative && !self.step_gently(command, opened)? {
+                outcome.end = StepEnd::Yielded;
+                outcome.after = page_cache::resident(&opened.file, command.range)?.max(outcome.before);
+                outcome.beyond = opened.warmer.beyond(command.range.end);
+                return Ok(false);
+            }
             opened.warmer.submit(&opened.file, command.range)?;
             outcome.beyond = opened.warmer.beyond(command.range.end);
             Ok(true)
@@ -189,6 +201,39 @@ impl Stream {
                 None
             }
         }
+    }
+
+    /// Brings a step in request by request while nobody else uses the device. False when somebody does: then nothing more is begun.
+    fn step_gently(&self, command: &Command, opened: &mut Opened) -> io::Result<bool> {
+        let Some(device) = command.model.parts.get(command.part).map(|part| part.file.device) else {
+            return Ok(true);
+        };
+        let mut start = command.range.start;
+        while start < command.range.end {
+            if command.epoch < self.epoch.load(Ordering::Acquire) || !self.quiet.is_quiet(device) {
+                return Ok(false);
+            }
+            let request = ByteRange {
+                start,
+                end: (start + opened.request).min(command.range.end),
+            };
+            // As far as one request can reach.
+            let reach = ByteRange::new(start, 2 * opened.request.max(STEP));
+            let before = present(&opened.file, reach)?;
+            opened.warmer.submit(&opened.file, request)?;
+            opened.warmer.wait(&opened.file, request)?;
+            let own = present(&opened.file, reach)?.saturating_sub(before);
+            // What a request brought in beyond itself within the step is this step's.
+            opened.warmer.brought_before(ByteRange {
+                start: request.end,
+                end: command.range.end,
+            });
+            if !self.quiet.was_quiet(device, own) {
+                return Ok(false);
+            }
+            start = request.end;
+        }
+        Ok(true)
     }
 
     /// Waits for a step, verifies it, and reports.
@@ -254,6 +299,7 @@ impl Stream {
                     plain_reads: false,
                     vain: 0,
                     size: part.size,
+                    request: chunk,
                 }))
             }
         }

@@ -13,10 +13,16 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::stream::{Command, Stream};
+use super::{
+    quiet::Quiet,
+    stream::{Command, Stream},
+};
 use crate::{
     catalog::model::Model,
-    engine::{action::LoadId, input::Outcome},
+    engine::{
+        action::{LoadId, Manner},
+        input::Outcome,
+    },
     units::ByteRange,
 };
 
@@ -52,6 +58,7 @@ pub struct Workers {
     /// Closed streams that may still wait for their last step.
     ending: Vec<JoinHandle<()>>,
     outcomes: Sender<Outcome>,
+    quiet: Arc<Quiet>,
 }
 
 impl std::fmt::Debug for Workers {
@@ -72,6 +79,7 @@ impl Workers {
             streams: HashMap::new(),
             ending: Vec::new(),
             outcomes,
+            quiet: Arc::default(),
         }
     }
 
@@ -85,7 +93,7 @@ impl Workers {
         model: Arc<Model>,
         part: usize,
         range: ByteRange,
-        survey: bool,
+        manner: Manner,
     ) -> Result<(), Refused> {
         self.ending.retain(|thread| !thread.is_finished());
         if !self.streams.contains_key(&load) {
@@ -99,6 +107,7 @@ impl Workers {
                 commands: inbox,
                 epoch: epoch.clone(),
                 outcomes: self.outcomes.clone(),
+                quiet: self.quiet.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name("nitro-warm".into())
@@ -123,7 +132,8 @@ impl Workers {
                 model,
                 part,
                 range,
-                survey,
+                survey: manner.survey,
+                speculative: manner.speculative,
                 epoch,
             })
             .map_err(|refused| match refused {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::input::Outcome,
+    engine::input::{Outcome, StepEnd},
     units::{Moment, Rate, STEP},
 };
 
@@ -74,6 +74,9 @@ impl Knowledge {
     }
 }
 
+/// Nothing that is not urgent is tried again so soon after somebody else has used a device.
+const QUIET: Duration = Duration::from_millis(250);
+
 /// A rate that differs by less from the one that was kept is not kept anew.
 const NEWS: f64 = 0.1;
 
@@ -91,6 +94,8 @@ pub struct Device {
     busy_bytes: u64,
     /// Steps left of [`MEMORY`].
     in_line: u32,
+    /// Somebody else used it then: nothing that is not urgent before this is over.
+    disturbed: Option<Moment>,
 }
 
 impl Device {
@@ -141,6 +146,11 @@ impl Device {
         self.in_flight + bytes <= limit.max(LEAST_IN_FLIGHT)
     }
 
+    /// Whether a step may be submitted that nobody waits for: it is the only one, and nobody else has used the device for a while.
+    pub fn admits_speculative(&self, now: Moment) -> bool {
+        self.in_flight == 0 && self.disturbed.is_none_or(|at| now.since(at) >= QUIET)
+    }
+
     /// Several threads of a load were at a step before us.
     pub fn overtaken(&mut self) {
         self.in_line = MEMORY;
@@ -167,6 +177,9 @@ impl Device {
         self.in_flight = self.in_flight.saturating_sub(outcome.range.len());
         self.busy_bytes += outcome.gained();
         self.in_line = self.in_line.saturating_sub(1);
+        if outcome.end == StepEnd::Yielded {
+            self.disturbed = Some(outcome.completed);
+        }
         let busy = outcome.completed.since(self.busy_since);
         // Steps that were resident take no time of the device and say nothing about it.
         if busy >= SAMPLE && self.busy_bytes >= 2 * STEP {

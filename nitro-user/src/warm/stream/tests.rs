@@ -51,6 +51,7 @@ impl Bench {
             commands: inbox,
             epoch: Arc::default(),
             outcomes: tell,
+            quiet: Arc::default(),
         };
         let thread = thread::spawn(move || stream.run());
         Self {
@@ -70,6 +71,7 @@ impl Bench {
             part: 0,
             range,
             survey: false,
+            speculative: false,
             epoch: 0,
         };
         self.commands.send(command).unwrap();
