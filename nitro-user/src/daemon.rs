@@ -41,6 +41,7 @@ use crate::{
     state::devices::DeviceStore,
     sys::{capability, clock, memory, readiness},
     units::{ByteCount, FileId},
+    warm::account::Accountant,
 };
 
 /// Events taken from the ring before anything else gets its turn.
@@ -122,19 +123,24 @@ pub trait Audience {
 /// What keeps it from starting; a failure of the event source.
 pub fn run(config: Config, audience: impl Audience) -> anyhow::Result<()> {
     clock::begin();
+    // Before there are threads, and while every right is there.
+    let accountant = match config.charge_consumer && !config.dry_run {
+        true => Some(Accountant::start().context("cannot start the process that warms on others' account")?),
+        false => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         // Sockets and signals are looked at after every turn of a task: by default it is every 61st, seconds under a storm of events.
         .event_interval(1)
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let done = runtime.block_on(serve(config, audience));
+    let done = runtime.block_on(serve(config, accountant, audience));
     // Threads that hang in a dead file system must not keep the process.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()> {
+async fn serve(config: Config, accountant: Option<Accountant>, mut audience: impl Audience) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut signals = StopSignals::take()?;
     capability::check()?;
@@ -211,7 +217,7 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
         }
         store
     };
-    let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer, kept)?;
+    let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer, kept, accountant)?;
     wiring.watch(&mut source, found)?;
 
     let started = Started {

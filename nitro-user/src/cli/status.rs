@@ -102,12 +102,15 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
         ),
     );
     for (number, holding) in status.holdings.iter().take(HOLDINGS).enumerate() {
-        let what = format!(
+        let mut what = format!(
             "{} of {} for {}",
             holding.bytes,
             printable(&holding.model),
             text::program(holding.program.as_deref(), holding.pid, usize::MAX)
         );
+        if let Some(group) = &holding.charged_to {
+            what.push_str(&format!(", charged to {}", printable(group)));
+        }
         say(if number == 0 { "held" } else { "" }, &what);
     }
     if status.holdings.len() > HOLDINGS {
@@ -115,9 +118,6 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
             "",
             &format!("and of {} more: see --json", status.holdings.len() - HOLDINGS),
         );
-    }
-    if let Some(group) = &status.charged_to {
-        say("charged to", &format!("memory cgroup {}", printable(group)));
     }
     if status.on_battery {
         say("battery", "only readers that were seen to read are helped");

@@ -62,8 +62,12 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSo
         held: engine.held(),
         held_percent: engine.held_percent(),
         on_battery: engine.spares(),
-        holdings: engine.holdings().into_iter().map(holding_status).collect(),
-        charged_to: cgroup::of_process(std::process::id()).map(|group| group.name().to_owned()),
+        holdings: engine
+            .holdings()
+            .into_iter()
+            .map(|holding| holding_status(holding, engine.charges_consumer()))
+            .collect(),
+        own_cgroup: group_of(std::process::id()),
         loads: engine
             .loads()
             .filter(|load| load.stage != Stage::Ended)
@@ -101,8 +105,19 @@ fn load_status(load: &Load) -> LoadStatus {
     }
 }
 
-fn holding_status(holding: Holding) -> HoldingStatus {
+fn group_of(process: u32) -> Option<String> {
+    cgroup::of_process(process).map(|group| group.name().to_owned())
+}
+
+fn holding_status(holding: Holding, charges_consumer: bool) -> HoldingStatus {
+    let payer = if charges_consumer {
+        holding.process
+    } else {
+        std::process::id()
+    };
     HoldingStatus {
+        user: holding.user,
+        charged_to: group_of(payer),
         model: holding.model,
         program: holding.program,
         pid: holding.process,

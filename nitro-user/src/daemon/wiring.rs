@@ -27,7 +27,10 @@ use crate::{
     state::devices::DeviceStore,
     sys::{clock, threads},
     units::{ByteRange, FileId, Moment},
-    warm::workers::Workers,
+    warm::{
+        account::{Accountant, Helpers},
+        workers::Workers,
+    },
 };
 
 /// Everything that the daemon's task owns, but the channels' receiving ends.
@@ -37,6 +40,8 @@ pub struct Wiring {
     dropped: u64,
     engine: Engine,
     workers: Workers,
+    /// Who warms on others' account.
+    helpers: Option<Helpers>,
     processes: LetGo<ProcessReader>,
     catalog: LetGo<CatalogService>,
     actions: VecDeque<Action>,
@@ -63,6 +68,7 @@ impl Wiring {
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
         devices: DeviceStore,
+        accountant: Option<Accountant>,
     ) -> std::io::Result<Self> {
         Ok(Self {
             mode,
@@ -71,8 +77,10 @@ impl Wiring {
                 ceiling: config.ceiling,
                 dry_run: config.dry_run,
                 ignored: config.ignored_programs.clone(),
+                charge_consumer: config.charge_consumer,
             }),
-            workers: Workers::new(outcomes),
+            helpers: accountant.as_ref().map(Accountant::helpers),
+            workers: Workers::new(outcomes, accountant),
             processes: LetGo::new(ProcessReader::start(answers, config.power_supplies.clone())?),
             catalog,
             actions: VecDeque::new(),
@@ -103,10 +111,18 @@ impl Wiring {
             actions,
             processes,
             mode,
+            helpers,
             ..
         } = self;
         let mode = *mode;
-        source.drain(most, |event| match Hook::from_number(event.hook) {
+        let mut ended = Vec::new();
+        let drained = source.drain(most, |event| match Hook::from_number(event.hook) {
+            // What a helper reads is our own doing; what leaves the page cache is told by whoever makes room.
+            Some(hook) if hook != Hook::Delete && helpers.as_ref().is_some_and(|all| all.contains(event.process)) => {
+                if hook == Hook::Exit && event.flags & flags::LAST_THREAD != 0 {
+                    ended.push(event.process);
+                }
+            }
             Some(Hook::Exec) => processes.ask(Question::Arguments(event.process)),
             Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
                 actions.extend(engine.handle(clock::now(), Input::Ended { process: event.process }));
@@ -128,7 +144,14 @@ impl Wiring {
                 }
             }
             None => {}
-        })
+        });
+        for process in ended {
+            if let Some(helpers) = &self.helpers {
+                helpers.ended(process);
+            }
+            source.take_counts(process, |_| true);
+        }
+        drained
     }
 
     /// A worker is done with a step.

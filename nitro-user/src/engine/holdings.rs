@@ -14,6 +14,8 @@ pub struct Holding {
     pub program: Option<String>,
     /// The first process of the load that they were warmed for.
     pub process: u32,
+    /// Its real user, once known.
+    pub user: Option<u32>,
     /// Warmed and not used.
     pub bytes: ByteCount,
 }
@@ -29,6 +31,7 @@ struct Owner {
     model: String,
     program: Option<String>,
     process: u32,
+    user: Option<u32>,
 }
 
 impl Holdings {
@@ -59,6 +62,7 @@ impl Holdings {
                     model: owner.model.clone(),
                     program: owner.program.clone(),
                     process: owner.process,
+                    user: owner.user,
                     bytes: ByteCount(bytes),
                 }),
             }
@@ -74,6 +78,7 @@ impl Owner {
             model: load.model.name.clone(),
             program: load.readers.program().map(str::to_owned),
             process: load.readers.first(),
+            user: load.readers.user(),
         }
     }
 }

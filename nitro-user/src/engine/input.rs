@@ -191,6 +191,10 @@ pub enum StepEnd {
     Yielded,
     /// There is no thread for it: too many loads at once.
     Refused,
+    /// It cannot be done on its reader's account.
+    NoAccount,
+    /// The memory cgroup of its reader is full.
+    NoRoom,
     /// The file could not be opened or read.
     Failed,
     /// Another file has this name now, or the file has another size than the catalog said: it must be asked again.

@@ -12,6 +12,7 @@ mod steps_ahead;
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    Policy,
     action::{Action, LoadId},
     evidence::{self, Evidence},
     happening::{Happening, Skip, What},
@@ -143,6 +144,8 @@ pub struct Load {
     stream_open: bool,
     surveyed: Vec<bool>,
     dry_run: bool,
+    /// What is warmed for it is on its readers' account.
+    charged: bool,
     /// Bytes ahead of the readers in a row that were there before we came.
     found_there: u64,
     /// Whether it was looked at as one of a scanner's passes.
@@ -151,7 +154,7 @@ pub struct Load {
 
 impl Load {
     /// A load that was just heard of.
-    pub fn begin(id: LoadId, now: Moment, process: u32, model: Arc<Model>, position: usize, dry_run: bool) -> Self {
+    pub fn begin(id: LoadId, now: Moment, process: u32, model: Arc<Model>, position: usize, policy: &Policy) -> Self {
         let parts = model.parts.len();
         let key = key(
             &model,
@@ -190,7 +193,8 @@ impl Load {
             frozen: false,
             stream_open: false,
             surveyed: vec![false; parts],
-            dry_run,
+            dry_run: policy.dry_run,
+            charged: policy.charge_consumer,
             found_there: 0,
             pass_taken: false,
         }
@@ -403,7 +407,13 @@ impl Load {
                 }
                 StepEnd::WholePartResident => steps.cover_all(),
                 StepEnd::Cancelled => steps.withdraw(step),
-                StepEnd::Failed | StepEnd::Stale | StepEnd::Written | StepEnd::Unverified | StepEnd::Refused => {}
+                StepEnd::Failed
+                | StepEnd::Stale
+                | StepEnd::Written
+                | StepEnd::Unverified
+                | StepEnd::Refused
+                | StepEnd::NoAccount
+                | StepEnd::NoRoom => {}
             }
         }
         budget.arrived(outcome.file, outcome.range, held);
@@ -414,6 +424,8 @@ impl Load {
         match outcome.end {
             StepEnd::Failed => self.skip(Skip::Unreadable, actions),
             StepEnd::Refused => self.skip(Skip::Busy, actions),
+            StepEnd::NoAccount => self.skip(Skip::NoAccount, actions),
+            StepEnd::NoRoom => self.skip(Skip::NoRoom, actions),
             StepEnd::Unverified => self.skip(Skip::Unverified, actions),
             StepEnd::Written => self.leave_to_writer(actions),
             StepEnd::WholePartResident if !self.skipped.contains(&Skip::Resident) => self.skipped.push(Skip::Resident),

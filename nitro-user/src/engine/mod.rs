@@ -56,6 +56,8 @@ pub struct Policy {
     pub dry_run: bool,
     /// Programs whose reads are neither helped nor counted.
     pub ignored: Vec<String>,
+    /// What is warmed is charged to the memory cgroup of whoever it is warmed for.
+    pub charge_consumer: bool,
 }
 
 impl Policy {
@@ -185,6 +187,11 @@ impl Engine {
     /// Bytes warmed that nobody has used yet, and those on their way.
     pub fn held(&self) -> ByteCount {
         ByteCount(self.budget.held())
+    }
+
+    /// Whether what is warmed is on its readers' account.
+    pub fn charges_consumer(&self) -> bool {
+        self.policy.charge_consumer
     }
 
     /// What is held and for whom, the largest first, for `status`.
@@ -329,7 +336,7 @@ impl Engine {
             process,
             description.model.clone(),
             description.position,
-            self.policy.dry_run,
+            &self.policy,
         );
         self.loads.insert(id, load);
         if let Entry::Vacant(device) = self.devices.entry(key.device) {

@@ -54,8 +54,8 @@ pub struct Status {
     pub on_battery: bool,
     /// What is held of each model, and for whom, the largest first.
     pub holdings: Vec<HoldingStatus>,
-    /// Memory cgroup that the pages the agent brings in are charged to; `None` where it cannot be told.
-    pub charged_to: Option<String>,
+    /// The agent's own memory cgroup; `None` where it cannot be told.
+    pub own_cgroup: Option<String>,
     /// Loads that have not ended.
     pub loads: Vec<LoadStatus>,
     /// Devices that the agent has warmed from.
@@ -79,6 +79,10 @@ pub struct HoldingStatus {
     pub program: Option<String>,
     /// Its process id; it may have ended.
     pub pid: u32,
+    /// Real user, once known.
+    pub user: Option<u32>,
+    /// Memory cgroup that they are charged to; `None` where it cannot be told any more.
+    pub charged_to: Option<String>,
     /// How many.
     pub bytes: ByteCount,
 }

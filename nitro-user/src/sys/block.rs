@@ -2,8 +2,10 @@
 
 use std::{fs, io::Read, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// What bounds the requests of a device, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestLimits {
     /// `read_ahead_kb`: what the kernel reads ahead by itself.
     pub read_ahead: u64,

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::ByteCount;
 
 /// Mount points of version 2, alone and beside version 1, and of the memory controller of version 1: where systemd and every distribution put them.
@@ -15,13 +17,29 @@ const MEMORY: &str = "/sys/fs/cgroup/memory";
 const NO_LIMIT: u64 = 1 << 60;
 
 /// A memory cgroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryGroup {
     /// Path below the mount point, as in /proc/PID/cgroup.
     name: String,
     mount: PathBuf,
+    version: Version,
+}
+
+/// Of the control groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Version {
+    One,
+    Two,
+}
+
+impl Version {
     /// Files with the limit and with what is used.
-    files: (&'static str, &'static str),
+    const fn files(self) -> (&'static str, &'static str) {
+        match self {
+            Self::One => ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+            Self::Two => ("memory.max", "memory.current"),
+        }
+    }
 }
 
 /// The memory cgroup of a process; `None` where there is none, or it is outside of what this process sees.
@@ -38,22 +56,22 @@ fn of_table(table: &str) -> Option<MemoryGroup> {
         (!Path::new(name).components().any(|part| part.as_os_str() == "..")).then_some((controllers, name))
     });
     let groups: Vec<(&str, &str)> = groups.collect();
-    let group = |name: &str, mount: &str, files| MemoryGroup {
+    let group = |name: &str, mount: &str, version| MemoryGroup {
         name: name.to_owned(),
         mount: mount.into(),
-        files,
+        version,
     };
     let first = groups
         .iter()
         .find(|(controllers, _)| controllers.split(',').any(|controller| controller == "memory"));
     if let Some((_, name)) = first {
-        return Some(group(name, MEMORY, ("memory.limit_in_bytes", "memory.usage_in_bytes")));
+        return Some(group(name, MEMORY, Version::One));
     }
     let (_, name) = groups.iter().find(|(controllers, _)| controllers.is_empty())?;
     let mount = UNIFIED
         .iter()
         .find(|mount| Path::new(mount).join("cgroup.controllers").exists())?;
-    Some(group(name, mount, ("memory.max", "memory.current")))
+    Some(group(name, mount, Version::Two))
 }
 
 impl MemoryGroup {
@@ -75,6 +93,7 @@ impl MemoryGroup {
     /// What its limits leave, the tightest of all levels; `None` without a limit.
     pub fn left(&self) -> Option<ByteCount> {
         let below = Path::new(self.name.trim_start_matches('/'));
+        let (limit, usage) = self.version.files();
         let levels = below.ancestors().filter_map(|level| {
             let directory = self.mount.join(level);
             let number = |file: &str| {
@@ -84,7 +103,7 @@ impl MemoryGroup {
                     .parse::<u64>()
                     .ok()
             };
-            let (limit, usage) = (number(self.files.0)?, number(self.files.1)?);
+            let (limit, usage) = (number(limit)?, number(usage)?);
             (limit < NO_LIMIT).then(|| limit.saturating_sub(usage))
         });
         levels.min().map(ByteCount)

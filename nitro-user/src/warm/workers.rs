@@ -14,6 +14,7 @@ use std::{
 use tokio::sync::mpsc::Sender;
 
 use super::{
+    account::Accountant,
     quiet::Quiet,
     stream::{Command, Stream},
 };
@@ -59,6 +60,7 @@ pub struct Workers {
     ending: Vec<JoinHandle<()>>,
     outcomes: Sender<Outcome>,
     quiet: Arc<Quiet>,
+    accountant: Option<Arc<Accountant>>,
 }
 
 impl std::fmt::Debug for Workers {
@@ -73,13 +75,14 @@ impl std::fmt::Debug for Workers {
 }
 
 impl Workers {
-    /// No streams yet; their outcomes will go to `outcomes`.
-    pub fn new(outcomes: Sender<Outcome>) -> Self {
+    /// No streams yet; their outcomes will go to `outcomes`. `accountant` is needed for steps on others' account.
+    pub fn new(outcomes: Sender<Outcome>, accountant: Option<Accountant>) -> Self {
         Self {
             streams: HashMap::new(),
             ending: Vec::new(),
             outcomes,
             quiet: Arc::default(),
+            accountant: accountant.map(Arc::new),
         }
     }
 
@@ -108,6 +111,7 @@ impl Workers {
                 epoch: epoch.clone(),
                 outcomes: self.outcomes.clone(),
                 quiet: self.quiet.clone(),
+                accountant: self.accountant.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name("nitro-warm".into())
@@ -134,6 +138,7 @@ impl Workers {
                 range,
                 survey: manner.survey,
                 speculative: manner.speculative,
+                consumer: manner.consumer,
                 epoch,
             })
             .map_err(|refused| match refused {

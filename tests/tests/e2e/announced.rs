@@ -270,8 +270,9 @@ fn on_battery_only_readers_that_are_seen_are_helped() {
             "{status:#}"
         );
         assert!(number(holding, "bytes").abs_diff(held) <= MIB, "{held}: {status:#}");
+        assert_eq!(holding["charged_to"], status["own_cgroup"], "{status:#}");
         assert!(
-            status["charged_to"]
+            status["own_cgroup"]
                 .as_str()
                 .is_some_and(|group| group.starts_with('/'))
         );

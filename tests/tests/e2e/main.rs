@@ -16,6 +16,7 @@ mod announced;
 mod bytes;
 mod ceiling;
 mod changes;
+mod charge;
 mod command_line;
 mod counters;
 mod direct;

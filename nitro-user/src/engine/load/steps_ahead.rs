@@ -151,6 +151,7 @@ impl Load {
             manner: Manner {
                 survey,
                 speculative: self.is_speculative(),
+                consumer: self.charged.then(|| self.readers.first()),
             },
         });
     }

@@ -52,6 +52,7 @@ impl Bench {
             epoch: Arc::default(),
             outcomes: tell,
             quiet: Arc::default(),
+            accountant: None,
         };
         let thread = thread::spawn(move || stream.run());
         Self {
@@ -72,6 +73,7 @@ impl Bench {
             range,
             survey: false,
             speculative: false,
+            consumer: None,
             epoch: 0,
         };
         self.commands.send(command).unwrap();
