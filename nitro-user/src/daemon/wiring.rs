@@ -115,22 +115,23 @@ impl Wiring {
             ..
         } = self;
         let mode = *mode;
+        let is_helper = |process| helpers.as_ref().is_some_and(|all| all.contains(process));
         let mut ended = Vec::new();
         let drained = source.drain(most, |event| match Hook::from_number(event.hook) {
-            // What a helper reads is our own doing; what leaves the page cache is told by whoever makes room.
-            Some(hook) if hook != Hook::Delete && helpers.as_ref().is_some_and(|all| all.contains(event.process)) => {
-                if hook == Hook::Exit && event.flags & flags::LAST_THREAD != 0 {
-                    ended.push(event.process);
-                }
-            }
-            Some(Hook::Exec) => processes.ask(Question::Arguments(event.process)),
-            Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
-                actions.extend(engine.handle(clock::now(), Input::Ended { process: event.process }));
-            }
+            // What leaves the page cache is told by whoever makes room.
             Some(Hook::Delete) => {
                 let (file, range) = (file_of(&event), range_of(&event));
                 tracing::trace!(?file, ?range, thread = event.thread, "removed");
                 actions.extend(engine.handle(Moment(event.time_ns), Input::Removed { file, range }));
+            }
+            Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 && is_helper(event.process) => {
+                ended.push(event.process);
+            }
+            // What a helper reads is our own doing.
+            Some(_) if is_helper(event.process) => {}
+            Some(Hook::Exec) => processes.ask(Question::Arguments(event.process)),
+            Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
+                actions.extend(engine.handle(clock::now(), Input::Ended { process: event.process }));
             }
             Some(hook) => {
                 if let Some(access) = access_of(mode, hook, &event) {
