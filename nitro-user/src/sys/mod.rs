@@ -6,10 +6,14 @@
 pub mod block;
 pub mod call_cost;
 pub mod capability;
+pub mod cgroup;
 pub mod clock;
+pub mod fork;
 pub mod memory;
 pub mod open;
 pub mod page_cache;
+pub mod pass;
+pub mod power;
 pub mod process;
 pub mod readiness;
 pub mod stat;

@@ -20,6 +20,7 @@ pub fn policy(ceiling: u64) -> Policy {
         dry_run: false,
         ignored: Vec::new(),
         inferred: false,
+        charge_consumer: false,
     }
 }
 
