@@ -1,12 +1,17 @@
 //! The fanotify mode: no eBPF program, opens and closes told by the kernel, readers looked at while they have a watched file open.
 
 use std::{
-    fs::Permissions,
+    fs::{File, Permissions},
     os::unix::fs::PermissionsExt,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rig::{
     agent::{Agent, AgentProcess},
     tree::{ModelTree, gguf, series},
@@ -185,6 +190,43 @@ fn auto_ends_here_where_no_program_can_be_loaded_and_says_why() {
         assert_eq!(status["mode"], "fanotify", "{status:#}");
         assert!(status["mode_reason"].as_str().unwrap().contains("BTF"), "{status:#}");
         let mut reader = bed.reader(&tree.files[0]);
+        reader.read_to_end(128 << 10);
+        assert!(warmed(&receipt(&agent, reader.end())) >= SIZE / 2);
+    });
+}
+
+#[test]
+fn what_the_kernel_had_no_room_for_is_counted_and_made_up_for() {
+    scenario(384, |bed| {
+        let tree = cold_model(bed);
+        // Twenty processes that open a thousand files: more events than the kernel queues, each for another process and file.
+        let many = bed.dir("many");
+        for index in 0..1000 {
+            File::create(many.join(format!("{index}.bin")))
+                .unwrap()
+                .set_len(MIB)
+                .unwrap();
+        }
+        let agent = agent(bed, "fanotify");
+        let process = Pid::from_raw(agent.pid().unwrap() as i32);
+        kill(process, Signal::SIGSTOP).unwrap();
+        let open_all = || {
+            let script = "for file in *; do : < $file; done";
+            let mut shell = Command::new("sh")
+                .args(["-c", script])
+                .current_dir(&many)
+                .spawn()
+                .unwrap();
+            assert!(shell.wait().unwrap().success());
+        };
+        (0..20).for_each(|_| open_all());
+        // Nobody hears of this one.
+        let mut reader = bed.reader(&tree.files[0]);
+        kill(process, Signal::SIGCONT).unwrap();
+        until("the loss is counted", || {
+            number(&at_rest(&agent)["counters"], "dropped") > 0
+        });
+        bed.limit(200);
         reader.read_to_end(128 << 10);
         assert!(warmed(&receipt(&agent, reader.end())) >= SIZE / 2);
     });

@@ -67,11 +67,22 @@ struct Due {
     at: Instant,
     /// When there was something to see last.
     heard: Instant,
+    /// Not before, whatever happens: the last one cost as much.
+    rest: Instant,
 }
 
 impl Due {
     fn now(now: Instant) -> Self {
-        Self { at: now, heard: now }
+        Self {
+            at: now,
+            heard: now,
+            rest: now,
+        }
+    }
+
+    /// Something has happened: it is due as soon as may be.
+    fn soon(&mut self, now: Instant) {
+        (self.at, self.heard) = (self.rest.max(now), now);
     }
 
     /// One look has been taken since `began`: the next comes after a share of the silence, not before `least`, and not before twenty times what this one cost.
@@ -81,8 +92,8 @@ impl Due {
             self.heard = now;
         }
         let silence = (now - self.heard) / 8;
-        let cost = (now - began) * 20;
-        self.at = now + silence.min(RARELY).max(cost).max(least);
+        self.rest = now + (now - began) * 20;
+        self.at = self.rest.max(now + silence.min(RARELY).max(least));
     }
 }
 
@@ -144,7 +155,7 @@ impl Reader {
 
     /// It has opened or closed something.
     pub fn stirred(&mut self, now: Instant) {
-        self.survey = Due::now(now);
+        self.survey.soon(now);
     }
 
     /// When it wants to be looked at; never while it has nothing open.
@@ -167,7 +178,7 @@ impl Reader {
             let found = self.survey(name, is_known, written, out);
             self.survey.again(began, found, SURVEY);
             if found {
-                self.look = Due::now(now);
+                self.look.soon(now);
             }
         }
         if self.look.at <= now {
@@ -292,7 +303,7 @@ impl Reader {
             }
         }
         if closed {
-            self.survey.at = Instant::now();
+            self.survey.soon(Instant::now());
         }
         if !moved && !self.descriptors.is_empty() && (io != before || before.is_none()) {
             moved |= self.look_at_calls(written, out);
