@@ -8,6 +8,7 @@
 //! any watch on a file system costs.
 
 mod cursor;
+mod files;
 mod mapped;
 mod outlet;
 mod proc;
@@ -35,8 +36,9 @@ use nix::{
 };
 
 use self::{
+    files::Files,
     outlet::{Outlet, Shared},
-    watcher::{Command, Files, Watcher},
+    watcher::{Command, Watcher},
 };
 use super::{
     attach::ProgramReport,

@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt},
 };
 
+use super::files::Files;
 use crate::{sys::stat::kernel_device, units::FileId};
 
 /// Descriptors of one process that are looked at: a loader opens its model early.
@@ -88,20 +89,22 @@ pub struct Call {
     pub bytes: u64,
 }
 
-/// The descriptors of files that `known` knows by device (as `stat` tells it) and inode.
-pub fn descriptors(process: u32, known: impl Fn(u64, u64) -> Option<FileId>) -> Vec<Found> {
-    let entries = fs::read_dir(format!("/proc/{process}/fd"))
+/// The descriptors of watched files. `stat` is asked only where the inode number, which /proc tells from Linux 5.14 on, is that of one: of a file on a server that
+/// has died it would not return.
+pub fn descriptors(process: u32, files: &Files) -> Vec<Found> {
+    let entries = fs::read_dir(format!("/proc/{process}/fdinfo"))
         .into_iter()
         .flatten()
         .flatten();
     let found = entries.take(MOST_DESCRIPTORS).filter_map(|entry| {
-        let status = fs::metadata(entry.path()).ok()?;
-        let file = known(status.dev(), status.ino())?;
-        Some(Found {
-            number: entry.file_name().to_str()?.parse().ok()?,
-            file,
-            size: status.len(),
-        })
+        let number: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let info = text(&format!("/proc/{process}/fdinfo/{number}"), MOST_TEXT)?;
+        if !parse_inode(&info).is_none_or(|inode| files.may_be(inode)) {
+            return None;
+        }
+        let status = fs::metadata(format!("/proc/{process}/fd/{number}")).ok()?;
+        let (file, size) = (files.name(status.dev(), status.ino())?, status.len());
+        Some(Found { number, file, size })
     });
     found.collect()
 }
@@ -111,11 +114,11 @@ pub fn opened(process: u32, descriptor: u32) -> Option<Opened> {
     parse_opened(&text(&format!("/proc/{process}/fdinfo/{descriptor}"), MOST_TEXT)?)
 }
 
-/// The mappings of files that `is_known` knows.
-pub fn mappings(process: u32, is_known: impl Fn(FileId) -> bool) -> Vec<Mapping> {
+/// The mappings of watched files.
+pub fn mappings(process: u32, files: &Files) -> Vec<Mapping> {
     let maps = text(&format!("/proc/{process}/maps"), MOST_MAPS).unwrap_or_default();
     let found = maps.lines().filter_map(parse_mapping);
-    found.filter(|mapping| is_known(mapping.file)).collect()
+    found.filter(|mapping| files.contains(mapping.file)).collect()
 }
 
 /// What it has read.
@@ -182,6 +185,12 @@ fn parse_opened(text: &str) -> Option<Opened> {
         position: field("pos:")?.parse().ok()?,
         flags: i32::from_str_radix(field("flags:")?, 8).ok()?,
     })
+}
+
+fn parse_inode(fdinfo: &str) -> Option<u64> {
+    fdinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("ino:")?.trim().parse().ok())
 }
 
 /// A line as `7f00-7f80 r--s 00000000 fe:00 2162689   /models/m.gguf`.
@@ -299,8 +308,9 @@ mod tests {
         file.as_file().set_len(1 << 20).unwrap();
         let status = file.as_file().metadata().unwrap();
         let (own, id) = (std::process::id(), FileId { device: 1, inode: 2 });
-        let known = |device, inode| (device == status.dev() && inode == status.ino()).then_some(id);
-        let found = descriptors(own, known);
+        let mut known = Files::default();
+        known.insert(id, (status.dev(), status.ino()));
+        let found = descriptors(own, &known);
         assert_eq!(found.iter().map(|found| found.size).collect::<Vec<_>>(), [1 << 20]);
         file.as_file().read_exact_at(&mut [0; 8], 0).unwrap();
         assert_eq!(opened(own, found[0].number).unwrap().position, 0);
@@ -308,6 +318,6 @@ mod tests {
         let memory = [1u8; 1];
         let address = std::ptr::from_ref(&memory) as u64;
         assert_eq!(PageTables::of(own).unwrap().present(address, 1), [true]);
-        assert!(descriptors(u32::MAX, known).is_empty() && io(u32::MAX).is_none());
+        assert!(descriptors(u32::MAX, &known).is_empty() && io(u32::MAX).is_none());
     }
 }

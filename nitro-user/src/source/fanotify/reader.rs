@@ -14,6 +14,7 @@ use nitro_common::{Hook, flags};
 
 use super::{
     cursor::Cursor,
+    files::Files,
     mapped::Mapped,
     outlet::Outlet,
     proc::{self, Io, PageTables},
@@ -164,18 +165,11 @@ impl Reader {
         (!silent).then(|| self.survey.at.min(self.look.at))
     }
 
-    /// Looks at what is due. `name` tells a file by device and inode as `stat` does, `written` which files somebody has open for writing.
-    pub fn turn(
-        &mut self,
-        now: Instant,
-        name: &impl Fn(u64, u64) -> Option<FileId>,
-        is_known: &impl Fn(FileId) -> bool,
-        written: &HashSet<FileId>,
-        out: &mut Outlet,
-    ) {
+    /// Looks at what is due; `written` are the files that somebody has open for writing.
+    pub fn turn(&mut self, now: Instant, files: &Files, written: &HashSet<FileId>, out: &mut Outlet) {
         if self.survey.at <= now {
             let began = Instant::now();
-            let found = self.survey(name, is_known, written, out);
+            let found = self.survey(files, written, out);
             self.survey.again(began, found, SURVEY);
             if found {
                 self.look.soon(now);
@@ -189,16 +183,10 @@ impl Reader {
     }
 
     /// Finds what it has open by now; whether there was anything new.
-    fn survey(
-        &mut self,
-        name: &impl Fn(u64, u64) -> Option<FileId>,
-        is_known: &impl Fn(FileId) -> bool,
-        written: &HashSet<FileId>,
-        out: &mut Outlet,
-    ) -> bool {
+    fn survey(&mut self, files: &Files, written: &HashSet<FileId>, out: &mut Outlet) -> bool {
         let process = self.process;
-        let open = proc::descriptors(process, name);
-        let mapped = proc::mappings(process, is_known);
+        let open = proc::descriptors(process, files);
+        let mapped = proc::mappings(process, files);
         let is_open = |view: &Descriptor| {
             open.iter()
                 .any(|found| found.number == view.number && found.file == view.file)

@@ -28,7 +28,7 @@ use nix::{
     },
 };
 
-use super::{Named, outlet::Outlet, proc, reader::Reader};
+use super::{Named, files::Files, outlet::Outlet, proc, reader::Reader};
 use crate::{sys::open::open_beneath, units::FileId};
 
 /// What is heard of a watched file.
@@ -72,32 +72,6 @@ pub struct Watcher {
     pub out: Outlet,
     pub files: Files,
     pub readers: HashMap<u32, Reader>,
-}
-
-/// The watched files, by the two names that they have.
-#[derive(Debug, Default)]
-pub struct Files {
-    /// By device, as `stat` tells it, and inode.
-    by_status: HashMap<(u64, u64), FileId>,
-    known: HashMap<FileId, (u64, u64)>,
-}
-
-impl Files {
-    fn name(&self, device: u64, inode: u64) -> Option<FileId> {
-        self.by_status.get(&(device, inode)).copied()
-    }
-
-    fn insert(&mut self, file: FileId, status: (u64, u64)) {
-        self.remove(file);
-        self.by_status.insert(status, file);
-        self.known.insert(file, status);
-    }
-
-    fn remove(&mut self, file: FileId) {
-        if let Some(status) = self.known.remove(&file) {
-            self.by_status.remove(&status);
-        }
-    }
 }
 
 impl Watcher {
@@ -218,8 +192,7 @@ impl Watcher {
                 continue;
             }
             let files = &self.files;
-            let has_open = !proc::descriptors(process, |device, inode| files.name(device, inode)).is_empty()
-                || !proc::mappings(process, |file| files.known.contains_key(&file)).is_empty();
+            let has_open = !proc::descriptors(process, files).is_empty() || !proc::mappings(process, files).is_empty();
             if has_open {
                 self.meet(process);
             }
@@ -237,7 +210,7 @@ impl Watcher {
                 }
                 Command::LookAround => self.look_around(),
             }
-            self.out.shared().watched = self.files.known.len() as u64;
+            self.out.shared().watched = self.files.len() as u64;
             self.done.fetch_add(1, Ordering::Release);
             any = true;
             if self.stop.load(Ordering::Acquire) {
@@ -258,7 +231,7 @@ impl Watcher {
             if status.ino() != named.file.inode {
                 continue;
             }
-            let marked = if self.files.known.len() < MOST_MARKS {
+            let marked = if self.files.len() < MOST_MARKS {
                 self.mark(MarkFlags::FAN_MARK_ADD, file.as_fd())
             } else {
                 Err(Errno::ENOSPC)
@@ -301,8 +274,7 @@ impl Watcher {
         } = self;
         let written: HashSet<FileId> = readers.values().flat_map(Reader::writes).collect();
         if let Some(reader) = readers.get_mut(&process) {
-            let name = |device, inode| files.name(device, inode);
-            reader.turn(now, &name, &|file| files.known.contains_key(&file), &written, out);
+            reader.turn(now, files, &written, out);
         }
     }
 }
