@@ -9,11 +9,11 @@ use crate::{
     units::{ByteRange, STEP},
 };
 
-/// Steps ahead of the last touched one that each look goes through: more than a reader touches between two looks.
-const AHEAD: usize = 128;
+/// Steps ahead of the last touched one that each look goes through: in 5 ms a reader of 12 GB/s touches as many.
+const AHEAD: usize = 32;
 
 /// Steps elsewhere that each look goes through, in turn: who jumps is found sooner or later.
-const ELSEWHERE: usize = 128;
+const ELSEWHERE: usize = 32;
 
 /// Steps of one mapping that are followed, 8 TiB: a mapping may be larger than its file.
 const MOST_STEPS: usize = 4 << 20;
@@ -160,7 +160,7 @@ mod tests {
         );
         assert_eq!(touch(&mut mapped, &[offset, 3 * STEP]), []);
         // Far from where it was: found in turn.
-        let far: Vec<_> = (0..4).flat_map(|_| touch(&mut mapped, &[300 * STEP])).collect();
+        let far: Vec<_> = (0..12).flat_map(|_| touch(&mut mapped, &[300 * STEP])).collect();
         assert_eq!(far, [(300 * STEP, 300 * STEP + page)]);
     }
 
