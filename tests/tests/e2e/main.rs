@@ -34,6 +34,7 @@ mod receipts;
 mod removal;
 mod several;
 mod silent;
+mod stores;
 mod storm;
 mod written;
 
