@@ -29,6 +29,8 @@ pub struct Config {
     pub ignored_programs: Vec<String>,
     /// What is warmed is charged to the memory cgroup of whoever it is warmed for, not to the agent's.
     pub charge_consumer: bool,
+    /// Directories below which reading is wanted though it costs money.
+    pub fetch: Vec<PathBuf>,
     /// Wait for roots that do not exist yet.
     pub wait: bool,
     /// One JSON object per line instead of lines for people.

@@ -169,7 +169,7 @@ async fn serve(config: Config, accountant: Option<Accountant>, mut audience: imp
     let (tell, mut catalog_events) = mpsc::channel(256);
     let catalog = CatalogService::start(
         roots,
-        std::sync::Arc::new(Devices::default()),
+        std::sync::Arc::new(Devices::default().fetching(config.fetch.clone())),
         config.exclude.clone(),
         tell,
     )?;

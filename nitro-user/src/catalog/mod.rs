@@ -28,6 +28,7 @@ pub mod report;
 pub mod roots;
 mod scan;
 pub mod service;
+pub mod stores;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -85,6 +85,8 @@ pub struct Model {
     pub layout: LayoutKind,
     /// Its files, never empty.
     pub parts: Vec<Part>,
+    /// Reading costs money where they are: their loads are followed, and nothing is read for them.
+    pub observe_only: bool,
 }
 
 /// The answer to "what is this file part of?".

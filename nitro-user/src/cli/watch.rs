@@ -53,6 +53,10 @@ pub struct Options {
     /// Neither help nor count what this program reads; repeatable. The name is that of ps -o comm.
     #[arg(long, value_name = "NAME")]
     ignore_program: Vec<String>,
+    /// Help below this directory also where reading is paid for by use or fetches from tape (object stores and drives mounted with rclone, gcsfuse, s3fs, JuiceFS
+    /// and the like), which is only observed otherwise; repeatable.
+    #[arg(long, value_name = "DIR")]
+    fetch: Vec<PathBuf>,
     /// Whose memory cgroup pays for what is warmed. By default the agent's; inside Kubernetes the consumer's.
     #[arg(long, value_enum, value_name = "WHO")]
     charge: Option<Charge>,
@@ -95,6 +99,14 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         charge_consumer: options
             .charge
             .map_or_else(charges_consumer, |charge| charge == Charge::Consumer),
+        fetch: options
+            .fetch
+            .iter()
+            .map(|path| {
+                let path = resolve_home(path);
+                path.canonicalize().unwrap_or(path)
+            })
+            .collect(),
         wait: options.wait,
         json: options.json,
         quiet: options.quiet,

@@ -63,6 +63,8 @@ pub enum Skip {
     NoRoom,
     /// Its reader gets more from the device without help.
     NoGain,
+    /// Reading costs money where it is: see `--fetch`.
+    ObserveOnly,
     /// `--dry-run`.
     DryRun,
     /// `nitro-agent pause`, for a while.
@@ -91,6 +93,7 @@ impl Skip {
             Self::NoAccount => "cannot be warmed on its reader's account",
             Self::NoRoom => "the memory cgroup of its reader is full",
             Self::NoGain => "the reader is faster without help",
+            Self::ObserveOnly => "reading costs money there: only observed, unless --fetch says otherwise",
             Self::DryRun => "dry run",
             Self::Paused => "paused",
             Self::NeverRead => "named on a command line, not read",

@@ -38,6 +38,7 @@ pub fn description(size: u64) -> Description {
     let model = Model {
         name: "m".into(),
         layout: LayoutKind::Single,
+        observe_only: false,
         parts: vec![part],
     };
     Description {

@@ -42,6 +42,7 @@ impl Bench {
         let model = Arc::new(Model {
             name: "m".into(),
             layout: LayoutKind::Single,
+            observe_only: false,
             parts: vec![part],
         });
         let (commands, inbox) = sync_channel(8);
