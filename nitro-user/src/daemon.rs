@@ -9,6 +9,7 @@
 //! task; requests to the catalog and to /proc, dropped, since they come again with the next access; queries from the control socket, the
 //! asking connection waits, for a bounded time.
 
+mod queries;
 mod status;
 mod stop;
 mod telling;
@@ -29,11 +30,16 @@ use self::{
     wiring::Wiring,
 };
 use crate::{
-    catalog::{self, CatalogEvent, identity::Devices, report::ScanReport, service::CatalogService},
+    catalog::{
+        self, CatalogEvent,
+        identity::Devices,
+        report::{RootReport, ScanReport},
+        service::CatalogService,
+    },
     config::Config,
     control::{self, Server},
     engine::happening::Happening,
-    observe::history::Kept,
+    observe::{history::Kept, status::DirectoryStatus},
     source::{
         attach::Attachment,
         ebpf::{EbpfSource, Options},
@@ -61,9 +67,7 @@ pub struct Started {
     pub kernel: String,
     /// Event mode, why, and program by program.
     pub attachment: Attachment,
-    /// Canonical watch roots; bytes that are not UTF-8 are replaced.
-    pub roots: Vec<String>,
-    /// What is in them.
+    /// The watch roots and what is in them.
     #[serde(flatten)]
     pub found: Found,
     /// The ceiling in force.
@@ -77,6 +81,12 @@ pub struct Started {
 /// What the catalog found below the watch roots.
 #[derive(Clone, Debug, Serialize)]
 pub struct Found {
+    /// Canonical watch roots; bytes that are not UTF-8 are replaced.
+    pub roots: Vec<String>,
+    /// The same, with what is in each.
+    pub directories: Vec<DirectoryStatus>,
+    /// Paths that were unwatched.
+    pub unwatched: Vec<String>,
     /// Models, by layout.
     pub models: BTreeMap<String, u64>,
     /// Directories outside that links lead to, and how many links.
@@ -92,7 +102,19 @@ impl Found {
     pub fn of(report: &ScanReport) -> Self {
         let models = report.models.iter();
         let outside = report.outside.iter();
+        let directory = |root: &RootReport| DirectoryStatus {
+            path: root.path.to_string_lossy().into_owned(),
+            present: root.present,
+            models: root.holds.map(|holds| holds.models),
+            files: root.holds.map(|holds| holds.files),
+            bytes: root.holds.map(|holds| holds.bytes),
+        };
+        let directories: Vec<_> = report.roots.iter().map(directory).collect();
+        let unwatched = report.unwatched.iter();
         Self {
+            roots: directories.iter().map(|directory| directory.path.clone()).collect(),
+            directories,
+            unwatched: unwatched.map(|path| path.to_string_lossy().into_owned()).collect(),
             models: models.map(|(layout, count)| (layout.name().into(), *count)).collect(),
             outside: outside
                 .map(|(folder, count)| (folder.to_string_lossy().into_owned(), *count))
@@ -155,10 +177,6 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
         return Ok(());
     };
     let roots = roots?;
-    let root_names = roots
-        .iter()
-        .map(|root| root.path.to_string_lossy().into_owned())
-        .collect();
     let (tell, mut catalog_events) = mpsc::channel(256);
     let catalog = CatalogService::start(
         roots,
@@ -206,7 +224,6 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default(),
         attachment,
-        roots: root_names,
         found: Found::of(&report),
         ceiling: config.ceiling,
         dry_run: config.dry_run,

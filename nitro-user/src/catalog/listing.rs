@@ -67,6 +67,12 @@ pub(super) struct Job {
     pub exclude: Exclude,
 }
 
+impl Job {
+    fn leaves_out(&self, name: &[u8]) -> bool {
+        self.exclude.covers(&self.root, &self.below, OsStr::from_bytes(name))
+    }
+}
+
 /// What became of the inotify watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watching {
@@ -240,8 +246,7 @@ fn read(job: &Job, opened: OwnedFd, devices: &Devices, sink: &mut dyn FnMut(Name
     for entry in opened.iter() {
         let entry = entry?;
         let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") || job.exclude.covers(&job.below, OsStr::from_bytes(name.to_bytes()))
-        {
+        if matches!(name.to_bytes(), b"." | b"..") || job.leaves_out(name.to_bytes()) {
             continue;
         }
         match entry.file_type() {
@@ -303,9 +308,7 @@ fn push_status(names: &mut Names, at: &OwnedFd, name: &CStr, status: &Status, de
 pub(super) fn look<'a>(job: &Job, names: impl IntoIterator<Item = &'a [u8]>, devices: &Devices) -> io::Result<Names> {
     let mut found = Names::default();
     let (opened, _) = open(job)?;
-    let kept = names
-        .into_iter()
-        .filter(|name| !job.exclude.covers(&job.below, OsStr::from_bytes(name)));
+    let kept = names.into_iter().filter(|name| !job.leaves_out(name));
     for name in kept {
         let Ok(name) = CString::new(name) else { continue };
         if let Ok(status) = status_at(opened.as_fd(), &name) {

@@ -31,6 +31,7 @@ pub mod service;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unwatch;
 mod warning;
 
 use std::{
@@ -43,6 +44,7 @@ use std::{
 pub use message::{CatalogEvent, CatalogRequest};
 pub use report::ScanReport;
 pub use roots::{WatchRoot, open_roots};
+pub use unwatch::{Kept, Left};
 
 use self::{
     answers::Descriptions,
@@ -134,6 +136,7 @@ impl Catalog {
             .map(|root| Anchor {
                 root: root.clone(),
                 dir: None,
+                dropped: false,
             })
             .collect();
         Self {

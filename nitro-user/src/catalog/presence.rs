@@ -75,7 +75,7 @@ impl Presence {
             // It may be gone: whoever called looks again afterwards.
             let _ = self.above.add_watch(path, flags | also);
         };
-        for (anchor, place) in anchors.iter().zip(&self.places) {
+        for (anchor, place) in wanted(anchors).zip(&self.places) {
             let device_of = |path: &Path| {
                 stat::status_of(File::open(path).ok()?)
                     .ok()
@@ -139,7 +139,12 @@ fn places(anchors: &[Anchor]) -> Vec<PathBuf> {
             nearest(&root.given)
         }
     };
-    anchors.iter().map(place).collect()
+    wanted(anchors).map(place).collect()
+}
+
+/// The roots whose coming and going matters.
+fn wanted(anchors: &[Anchor]) -> impl Iterator<Item = &Anchor> {
+    anchors.iter().filter(|anchor| !anchor.dropped)
 }
 
 fn empty_inotify() -> io::Result<Inotify> {
@@ -226,9 +231,10 @@ impl Catalog {
 
     /// Looks whether one root is where it was. Returns its top directory when that is to be looked through.
     fn check_root(&mut self, number: usize, delta: &mut Delta) -> Option<DirNumber> {
-        let anchor = self.anchors.get_mut(number)?;
-        // A root that became a file, or that cannot be looked at, is a root that is not there.
+        let anchor = self.anchors.get_mut(number).filter(|anchor| !anchor.dropped)?;
+        // A root that became a file, or that cannot be looked at, is a root that is not there; so is a link to what was unwatched.
         let now = WatchRoot::look(&anchor.root.given).ok().flatten();
+        let now = now.filter(|now| !self.exclude.is_unwatched(&now.path));
         if now.as_ref().is_none_or(|now| now.path != anchor.root.path)
             && let Some(dir) = anchor.dir.take()
         {

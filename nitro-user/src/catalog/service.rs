@@ -9,6 +9,7 @@ use std::{
     collections::VecDeque,
     io,
     os::fd::AsFd,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -301,12 +302,26 @@ impl Service {
                         .into_iter()
                         .all(|file| self.outbox.send(CatalogEvent::Matched { process, file }))
                 }
+                CatalogRequest::Unwatch(path) => self.unwatch(&path),
             };
             if !told || self.outbox.stopping() {
                 return false;
             }
         }
         true
+    }
+
+    /// Lets go of everything at or below `path`. False when the service is to end.
+    fn unwatch(&mut self, path: &Path) -> bool {
+        let mut delta = Delta::recording();
+        let left = self.catalog.unwatch(path, &mut delta);
+        self.presence.watch(self.catalog.anchors(), &self.catalog.devices);
+        // The same directory under another path that is still watched.
+        self.pending.go_on(self.catalog.take_single(), Instant::now());
+        let report = self.catalog.report();
+        self.tell(delta)
+            && self.outbox.send(CatalogEvent::Left(left))
+            && self.outbox.send(CatalogEvent::Scanned(report))
     }
 
     /// Acts at once on all that has happened so far, as a file was renamed before it was read. False when the service is to end.
@@ -334,8 +349,8 @@ impl Service {
             // Events were lost, perhaps those of the roots, too.
             let everything = pending.everything;
             let roots = pending.roots || everything;
-            if roots && (self.catalog.check_roots(means, &mut delta) || self.presence.is_stale(self.catalog.anchors()))
-            {
+            let others = roots && self.catalog.check_roots(means, &mut delta);
+            if others || roots && self.presence.is_stale(self.catalog.anchors()) {
                 self.presence.watch(self.catalog.anchors(), &self.catalog.devices);
                 // A root may have come before the new watch was there.
                 self.pending.begin(now);
@@ -345,7 +360,7 @@ impl Service {
             self.pending.go_on(rest, now);
             // Its old place has gone in this batch, and it was listed in an earlier one.
             self.pending.go_on(self.catalog.take_single(), now);
-            if everything {
+            if everything || others {
                 let report = self.catalog.report();
                 return self.tell(delta) && self.outbox.send(CatalogEvent::Scanned(report)) && self.plan_look(now);
             }

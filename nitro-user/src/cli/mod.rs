@@ -8,6 +8,7 @@ mod print;
 mod receipts;
 mod status;
 mod text;
+mod unwatch;
 mod watch;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ enum Command {
     Pause(pause::PauseOptions),
     /// Go on after `pause`.
     Resume(pause::ResumeOptions),
+    /// Let go of a watched directory, or of something below one.
+    Unwatch(unwatch::Options),
 }
 
 /// Carries a command line out.
@@ -56,6 +59,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Loads(options)) => loads::run(&options),
         Some(Command::Pause(options)) => pause::pause(&options),
         Some(Command::Resume(options)) => pause::resume(&options),
+        Some(Command::Unwatch(options)) => unwatch::run(&options),
         None => watch::run(cli.watch),
     }
 }

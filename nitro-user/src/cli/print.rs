@@ -105,7 +105,7 @@ fn start_lines(started: &Started, look: Look) -> Vec<String> {
             say("", &format!("without {}: {reason}", program.program));
         }
     }
-    for (number, root) in started.roots.iter().enumerate() {
+    for (number, root) in started.found.roots.iter().enumerate() {
         say(if number == 0 { "watching" } else { "" }, root);
     }
     say(
@@ -132,12 +132,7 @@ pub fn found(models: &std::collections::BTreeMap<String, u64>, files: u64, bytes
         1 => format!("1 model ({})", text::layouts(models)),
         _ => format!("{all} models ({})", text::layouts(models)),
     };
-    let files = if files == 1 {
-        "1 file".into()
-    } else {
-        format!("{files} files")
-    };
-    format!("{models}, {bytes} in {files}")
+    format!("{models}, {bytes} in {}", text::files(files))
 }
 
 /// `14:03:59 WARM llama3:8b   4.34 GiB   3 %  ollama[4711]   window of 128 MiB`.

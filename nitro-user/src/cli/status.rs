@@ -1,5 +1,7 @@
 //! `nitro-agent status`: what the running agent does now.
 
+use std::collections::HashSet;
+
 use anyhow::bail;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
@@ -80,8 +82,22 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
         };
         say("", &attached);
     }
+    let missing: HashSet<&str> = status
+        .directories
+        .iter()
+        .filter(|directory| !directory.present)
+        .map(|directory| directory.path.as_str())
+        .collect();
     for (number, root) in status.roots.iter().enumerate() {
-        say(if number == 0 { "watching" } else { "" }, root);
+        let label = if number == 0 { "watching" } else { "" };
+        if missing.contains(root.as_str()) {
+            say(label, &format!("{root} (not there)"));
+        } else {
+            say(label, root);
+        }
+    }
+    if status.roots.is_empty() {
+        say("watching", "nothing");
     }
     say("", &found(&status.models, status.files, status.bytes));
     say(
@@ -91,6 +107,9 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
             status.watched, status.watched_capacity
         ),
     );
+    for (number, path) in status.unwatched.iter().enumerate() {
+        say(if number == 0 { "unwatched" } else { "" }, path);
+    }
     say(
         "memory",
         &format!(

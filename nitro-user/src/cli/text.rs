@@ -151,6 +151,15 @@ pub fn layouts(models: &std::collections::BTreeMap<String, u64>) -> String {
     models.collect::<Vec<_>>().join(", ")
 }
 
+/// `1 file`, `96 files`.
+pub fn files(files: u64) -> String {
+    if files == 1 {
+        "1 file".to_owned()
+    } else {
+        format!("{files} files")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

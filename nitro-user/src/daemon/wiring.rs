@@ -9,11 +9,10 @@ use std::{
 use nitro_common::{AccessEvent, Hook, flags};
 use tokio::sync::mpsc::Sender;
 
-use super::{Audience, Found, Started, status::status, stop::LetGo, telling::Telling};
+use super::{Audience, Found, Started, queries::Unwatching, stop::LetGo, telling::Telling};
 use crate::{
     catalog::{CatalogEvent, CatalogRequest, service::CatalogService},
     config::Config,
-    control::Query,
     engine::{
         Access, AccessKind, Action, Engine, Input, Outcome, Policy,
         input::{FileCounts, StepEnd},
@@ -34,17 +33,19 @@ pub struct Wiring {
     mode: EventMode,
     /// Events dropped when the kernel's cursors were last looked through.
     dropped: u64,
-    engine: Engine,
+    pub(super) engine: Engine,
     workers: Workers,
     processes: LetGo<ProcessReader>,
-    catalog: LetGo<CatalogService>,
+    pub(super) catalog: LetGo<CatalogService>,
     actions: VecDeque<Action>,
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
-    history: History,
+    pub(super) history: History,
     telling: Telling,
     /// What was said when the agent was ready, and when that was.
-    started: Option<(Started, Moment)>,
+    pub(super) started: Option<(Started, Moment)>,
+    /// Who waits for what is unwatched, in the order of the requests to the catalog.
+    pub(super) unwatching: VecDeque<Unwatching>,
 }
 
 impl Wiring {
@@ -75,6 +76,7 @@ impl Wiring {
             history: History::default(),
             telling: Telling::default(),
             started: None,
+            unwatching: VecDeque::new(),
         })
     }
 
@@ -170,6 +172,7 @@ impl Wiring {
                 }
                 source.unwatch(files)?;
             }
+            CatalogEvent::Left(left) => self.left(left),
             CatalogEvent::Changed(file) => self.feed(Input::Changed { file }),
             CatalogEvent::Described(description, file) => {
                 for process in self.named.remove(&file).unwrap_or_default() {
@@ -196,34 +199,6 @@ impl Wiring {
         self.started = Some((started, clock::now()));
     }
 
-    /// Somebody asks over the control socket. One who has gone meanwhile needs no answer.
-    pub fn query(&mut self, query: Query, source: &EbpfSource) {
-        match query {
-            Query::Status(answer) => {
-                if let Some((started, ready)) = &self.started {
-                    let _ = answer.send(Box::new(status(started, *ready, &self.engine, source)));
-                }
-            }
-            Query::Receipts(answer) => {
-                let _ = answer.send(self.history.subscribe());
-            }
-            Query::Pause(time, done) => {
-                let until = time.map(|time| clock::now().after(time));
-                match time {
-                    Some(time) => tracing::info!("paused for {} s", time.as_secs()),
-                    None => tracing::info!("paused"),
-                }
-                self.feed(Input::Pause { until });
-                let _ = done.send(());
-            }
-            Query::Resume(done) => {
-                tracing::info!("going on");
-                self.feed(Input::Resume);
-                let _ = done.send(());
-            }
-        }
-    }
-
     /// The engine's deadline has come.
     pub fn tick(&mut self) {
         self.feed(Input::Tick);
@@ -248,7 +223,7 @@ impl Wiring {
         self.engine.deadline().is_some_and(|deadline| deadline <= clock::now())
     }
 
-    fn feed(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: Input) {
         self.actions.extend(self.engine.handle(clock::now(), input));
     }
 

@@ -34,6 +34,10 @@ pub struct Status {
     pub programs: Vec<ProgramStatus>,
     /// Canonical watch roots.
     pub roots: Vec<String>,
+    /// The same, with what is in each.
+    pub directories: Vec<DirectoryStatus>,
+    /// Paths that were unwatched.
+    pub unwatched: Vec<String>,
     /// Models found in them, by layout.
     pub models: BTreeMap<String, u64>,
     /// Files in the catalog at the last scan.
@@ -62,6 +66,21 @@ pub struct Status {
     pub recursion_misses: Option<u64>,
     /// Maps that were full when something was to be put into them.
     pub full_maps: Vec<FullMap>,
+}
+
+/// One watch root.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryStatus {
+    /// Its canonical path; as it was given while it does not exist.
+    pub path: String,
+    /// Whether it is there.
+    pub present: bool,
+    /// Models in it; `None`, as are the next two, for one that lies in another one, which holds its files.
+    pub models: Option<u64>,
+    /// Files that have their first name in it.
+    pub files: Option<u64>,
+    /// Their bytes.
+    pub bytes: Option<ByteCount>,
 }
 
 /// One eBPF program.

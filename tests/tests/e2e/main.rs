@@ -33,6 +33,7 @@ mod removal;
 mod several;
 mod silent;
 mod storm;
+mod unwatch;
 mod written;
 
 /// Not a test: what the tests start as another process.

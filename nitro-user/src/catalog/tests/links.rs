@@ -66,7 +66,11 @@ fn a_link_below_the_root_of_the_file_system_is_inside() {
         path: Arc::from(Path::new("/")),
         present: true,
     };
-    let anchors = [Anchor { root, dir: Some(top) }];
+    let anchors = [Anchor {
+        root,
+        dir: Some(top),
+        dropped: false,
+    }];
     let file = Found::File {
         file: FileId { device: 1, inode: 1 },
         size: 1,
