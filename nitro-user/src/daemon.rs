@@ -1,6 +1,6 @@
 //! The only wiring: owns the channels and the order of start and stop.
 //!
-//! Start: capabilities, control socket, roots, catalog, eBPF, watch, say ready. Then one task owns the engine and everything that does not block: it drains the ring, hands
+//! Start: capabilities, control socket, roots (with `--watch auto`, a look for them), catalog, eBPF, watch, say ready. Then one task owns the engine and everything that does not block: it drains the ring, hands
 //! inputs to the engine and carries its actions out. What blocks has threads: the catalog, /proc, one per load being warmed. Stop: no new
 //! steps, detach, threads end; one that hangs in a dead file system does not hold the process. The control socket goes last, so that the next
 //! agent finds either this one or nothing.
@@ -9,6 +9,7 @@
 //! task; requests to the catalog and to /proc, dropped, since they come again with the next access; queries from the control socket, the
 //! asking connection waits, for a bounded time.
 
+mod auto;
 mod queries;
 mod status;
 mod stop;
@@ -38,8 +39,12 @@ use crate::{
     },
     config::Config,
     control::{self, Server},
+    discover,
     engine::happening::Happening,
-    observe::{history::Kept, status::DirectoryStatus},
+    observe::{
+        history::Kept,
+        status::{AutoStatus, DirectoryStatus},
+    },
     source::{
         attach::Attachment,
         ebpf::{EbpfSource, Options},
@@ -70,6 +75,8 @@ pub struct Started {
     /// The watch roots and what is in them.
     #[serde(flatten)]
     pub found: Found,
+    /// What `--watch auto` looked at; `None` without it.
+    pub auto: Option<AutoStatus>,
     /// The ceiling in force.
     pub ceiling: ByteCount,
     /// Nothing is warmed.
@@ -105,6 +112,7 @@ impl Found {
         let directory = |root: &RootReport| DirectoryStatus {
             path: root.path.to_string_lossy().into_owned(),
             present: root.present,
+            why: root.why.as_deref().map(str::to_owned),
             models: root.holds.map(|holds| holds.models),
             files: root.holds.map(|holds| holds.files),
             bytes: root.holds.map(|holds| holds.bytes),
@@ -131,6 +139,8 @@ pub trait Audience {
     fn started(&mut self, started: &Started);
     /// Something happened.
     fn happening(&mut self, happening: &Happening);
+    /// A directory was found, and is watched from now on.
+    fn watching(&mut self, _directory: &DirectoryStatus) {}
     /// A load has ended.
     fn finished(&mut self, _kept: &Kept) {}
     /// The agent stops, on this signal.
@@ -176,7 +186,24 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
     else {
         return Ok(());
     };
-    let roots = roots?;
+    let mut roots = roots?;
+    let (tell, mut findings) = mpsc::channel(16);
+    let found = if config.auto {
+        signals.unless_stopped(auto::look).await?
+    } else {
+        None
+    };
+    if config.auto && found.is_none() {
+        return Ok(());
+    }
+    let (finder, auto) = match found {
+        Some((finder, found)) => {
+            catalog::add_suggested(&mut roots, found.watch.iter().map(auto::root_of));
+            let service = discover::service::Service::start(finder, tell).context("cannot start a thread")?;
+            (Some(LetGo::new(service)), Some(auto::status_of(&found)))
+        }
+        None => (None, None),
+    };
     let (tell, mut catalog_events) = mpsc::channel(256);
     let catalog = CatalogService::start(
         roots,
@@ -216,6 +243,7 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
     let (tell, mut outcomes) = mpsc::channel(1024);
     let (answer, mut answers) = mpsc::channel(1024);
     let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer)?;
+    wiring.finder = finder;
     wiring.watch(&mut source, found)?;
 
     let started = Started {
@@ -225,6 +253,7 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
             .unwrap_or_default(),
         attachment,
         found: Found::of(&report),
+        auto,
         ceiling: config.ceiling,
         dry_run: config.dry_run,
         seconds: began.elapsed().as_secs_f64(),
@@ -252,6 +281,7 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
             Some(outcome) = outcomes.recv() => wiring.outcome(outcome),
             Some(answer) = answers.recv() => wiring.answer(answer),
             Some(query) = queries.recv() => wiring.query(query, &source),
+            Some(found) = findings.recv() => wiring.found(found),
             event = catalog_events.recv() => {
                 wiring.catalog_event(&mut source, event.context("the catalog ended")?)?;
             }

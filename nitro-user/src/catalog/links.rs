@@ -27,7 +27,7 @@ pub(super) struct Anchor {
     pub root: WatchRoot,
     /// Its top directory; `None` while it is absent, or when another root's tree holds it.
     pub dir: Option<DirNumber>,
-    /// It was unwatched: it stays away, whatever appears there.
+    /// It was unwatched, or suggested and is gone: it stays away, whatever appears there.
     pub dropped: bool,
 }
 

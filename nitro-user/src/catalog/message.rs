@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use super::{
+    WatchRoot,
     model::Description,
     report::ScanReport,
     unwatch::{Kept, Left},
@@ -22,6 +23,8 @@ pub enum CatalogRequest {
         /// Its command line.
         arguments: Vec<OsString>,
     },
+    /// Watch this directory, too, unless it is known. A [`CatalogEvent::Scanned`] follows when it has been looked through.
+    Watch(WatchRoot),
     /// Watch nothing at or below this absolute path from now on. Answered by [`CatalogEvent::Left`], in the order of the requests.
     Unwatch(PathBuf),
 }

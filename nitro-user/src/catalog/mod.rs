@@ -28,6 +28,7 @@ pub mod report;
 pub mod roots;
 mod scan;
 pub mod service;
+mod suggest;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,8 @@ use std::{
 
 pub use message::{CatalogEvent, CatalogRequest};
 pub use report::ScanReport;
-pub use roots::{WatchRoot, open_roots};
+pub use roots::{Suggested, WatchRoot, open_roots};
+pub use suggest::add_suggested;
 pub use unwatch::{Kept, Left};
 
 use self::{
@@ -191,6 +193,7 @@ impl Catalog {
             if let Some(dir) = anchor.dir.filter(|dir| !opened(*dir)) {
                 self.table.remove_root(dir, delta);
                 anchor.dir = None;
+                anchor.dropped |= anchor.root.suggested.is_some();
             }
         }
     }

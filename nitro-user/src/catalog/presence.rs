@@ -8,22 +8,24 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
-    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::{
-    Catalog, WatchRoot,
+    Catalog,
     delta::Delta,
-    identity::{Devices, MOUNTINFO},
+    identity::Devices,
     links::{Anchor, resolve_plain},
     listing,
     scan::{Means, Reach},
     table::DirNumber,
 };
-use crate::sys::stat;
+use crate::sys::{
+    mounts::{self, unescape},
+    stat,
+};
 
 /// Links followed to find where a missing root would appear.
 const MOST_HOPS: usize = 8;
@@ -49,7 +51,7 @@ impl Presence {
         let mount_points = mount_points();
         Ok(Self {
             above: empty_inotify()?,
-            mounts: File::open(MOUNTINFO).ok(),
+            mounts: File::open(mounts::OWN).ok(),
             mount_points,
             places: Vec::new(),
         })
@@ -170,7 +172,7 @@ fn nearest(missing: &Path) -> PathBuf {
 
 /// Where file systems are mounted, with the fields that tell one from another.
 fn mount_points() -> HashSet<(PathBuf, Vec<u8>)> {
-    parse_mount_points(&std::fs::read(MOUNTINFO).unwrap_or_default())
+    parse_mount_points(&std::fs::read(mounts::OWN).unwrap_or_default())
 }
 
 fn parse_mount_points(table: &[u8]) -> HashSet<(PathBuf, Vec<u8>)> {
@@ -184,23 +186,6 @@ fn parse_mount_points(table: &[u8]) -> HashSet<(PathBuf, Vec<u8>)> {
             Some((unescape(point).into(), [*number, *device, *root].join(&b' ')))
         })
         .collect()
-}
-
-/// `\040` for a space, and so on.
-fn unescape(text: &[u8]) -> OsString {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        match (first, after) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..]) => {
-                plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = &after[3..];
-            }
-            _ => plain.push(*first),
-        }
-    }
-    OsString::from_vec(plain)
 }
 
 impl Catalog {
@@ -233,7 +218,7 @@ impl Catalog {
     fn check_root(&mut self, number: usize, delta: &mut Delta) -> Option<DirNumber> {
         let anchor = self.anchors.get_mut(number).filter(|anchor| !anchor.dropped)?;
         // A root that became a file, or that cannot be looked at, is a root that is not there; so is a link to what was unwatched.
-        let now = WatchRoot::look(&anchor.root.given).ok().flatten();
+        let now = anchor.root.look_again();
         let now = now.filter(|now| !self.exclude.is_unwatched(&now.path));
         if now.as_ref().is_none_or(|now| now.path != anchor.root.path)
             && let Some(dir) = anchor.dir.take()
@@ -244,6 +229,8 @@ impl Catalog {
             Some(root) => anchor.root = root,
             None => {
                 anchor.root.present = false;
+                // Nobody is waiting for it: it is suggested again if it comes back.
+                anchor.dropped = anchor.root.suggested.is_some();
                 return None;
             }
         }
@@ -273,8 +260,6 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStrExt;
-
     use super::*;
 
     #[test]
@@ -284,7 +269,6 @@ mod tests {
         let points = parse_mount_points(table);
         assert_eq!(points.len(), 2);
         assert!(points.iter().any(|(path, _)| path == Path::new("/mnt/my models")));
-        assert_eq!(unescape(b"a\\04").as_bytes(), b"a\\04");
     }
 
     #[test]

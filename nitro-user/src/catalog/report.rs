@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -44,6 +45,8 @@ pub struct RootReport {
     pub path: PathBuf,
     /// Whether it is there.
     pub present: bool,
+    /// Why it was suggested; `None` for one that the administrator named.
+    pub why: Option<Arc<str>>,
     /// What is in it; `None` for a root that lies in another one, which holds its files.
     pub holds: Option<Holds>,
 }
@@ -99,6 +102,7 @@ impl Catalog {
             .map(|(anchor, holds)| RootReport {
                 path: anchor.root.path.to_path_buf(),
                 present: anchor.root.present,
+                why: anchor.root.suggested.as_ref().map(|suggested| suggested.why.clone()),
                 holds: (anchor.dir.is_some() || !anchor.root.present).then_some(holds),
             })
             .collect();

@@ -237,6 +237,10 @@ impl Scan<'_> {
             self.ignored.insert(dir, identity);
             return;
         };
+        if self.catalog.is_exchanged(dir, identity) {
+            self.ignored.insert(dir, identity);
+            return;
+        }
         if self
             .catalog
             .table

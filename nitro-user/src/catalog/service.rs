@@ -112,6 +112,7 @@ impl CatalogService {
             },
             unverified: VecDeque::new(),
             next_look: None,
+            report_when_done: false,
         };
         let thread = Builder::new().name("catalog".into()).spawn(move || service.run());
         let thread = thread.map_err(failed("start the catalog's thread"))?;
@@ -198,6 +199,8 @@ struct Service {
     unverified: VecDeque<(FileId, usize)>,
     /// When directories without a watch are looked at next.
     next_look: Option<Instant>,
+    /// A root was taken up: what is in it is told when nothing is left to be looked at.
+    report_when_done: bool,
 }
 
 impl Service {
@@ -303,12 +306,26 @@ impl Service {
                         .all(|file| self.outbox.send(CatalogEvent::Matched { process, file }))
                 }
                 CatalogRequest::Unwatch(path) => self.unwatch(&path),
+                CatalogRequest::Watch(root) => {
+                    self.suggest(root);
+                    true
+                }
             };
             if !told || self.outbox.stopping() {
                 return false;
             }
         }
         true
+    }
+
+    /// Takes up a root; it is looked through in slices, since others may wait.
+    fn suggest(&mut self, root: WatchRoot) {
+        if let Some(dir) = self.catalog.suggest(root) {
+            self.presence.watch(self.catalog.anchors(), &self.catalog.devices);
+            let now = Instant::now();
+            self.pending.go_on([dir], now);
+            self.report_when_done = true;
+        }
     }
 
     /// Lets go of everything at or below `path`. False when the service is to end.
@@ -357,10 +374,13 @@ impl Service {
                 self.pending.roots = true;
             }
             let rest = self.catalog.apply(pending, means, &mut delta);
+            let done = self.report_when_done && rest.is_empty();
             self.pending.go_on(rest, now);
             // Its old place has gone in this batch, and it was listed in an earlier one.
             self.pending.go_on(self.catalog.take_single(), now);
-            if everything || others {
+            if everything || others || done {
+                self.report_when_done &= !done;
+                self.catalog.drop_empty_roots(&mut delta);
                 let report = self.catalog.report();
                 return self.tell(delta) && self.outbox.send(CatalogEvent::Scanned(report)) && self.plan_look(now);
             }

@@ -1,6 +1,7 @@
 //! The command line: parse, call, print. One file per subcommand; nothing here decides anything.
 
 mod ask;
+mod directories;
 mod loads;
 mod outlet;
 mod pause;
@@ -21,6 +22,8 @@ use crate::config::ConfigError;
 #[derive(Debug, Parser)]
 #[command(name = "nitro-agent", version, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
+  sudo nitro-agent --watch auto
+  sudo nitro-agent --watch auto --dry-run
   sudo nitro-agent --watch ~/.ollama/models
   sudo nitro-agent --watch /data/models --memory 8GiB --json
   sudo nitro-agent --watch ~/.cache/huggingface --dry-run

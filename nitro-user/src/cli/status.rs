@@ -1,13 +1,12 @@
 //! `nitro-agent status`: what the running agent does now.
 
-use std::collections::HashSet;
-
 use anyhow::bail;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{
     ask::{self, Socket, print},
+    directories,
     print::{found, labelled},
     text::{self, Look},
 };
@@ -82,22 +81,8 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
         };
         say("", &attached);
     }
-    let missing: HashSet<&str> = status
-        .directories
-        .iter()
-        .filter(|directory| !directory.present)
-        .map(|directory| directory.path.as_str())
-        .collect();
-    for (number, root) in status.roots.iter().enumerate() {
-        let label = if number == 0 { "watching" } else { "" };
-        if missing.contains(root.as_str()) {
-            say(label, &format!("{root} (not there)"));
-        } else {
-            say(label, root);
-        }
-    }
-    if status.roots.is_empty() {
-        say("watching", "nothing");
+    for (label, line) in directories::lines(&status.roots, &status.directories, status.auto.as_ref()) {
+        say(label, &line);
     }
     say("", &found(&status.models, status.files, status.bytes));
     say(

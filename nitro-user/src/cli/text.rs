@@ -56,6 +56,12 @@ pub fn pad(text: &str, columns: usize) -> String {
     format!("{text}{:blanks$}", "")
 }
 
+/// `text`, with blanks before it, in `columns`.
+pub fn pad_left(text: &str, columns: usize) -> String {
+    let blanks = columns.saturating_sub(width(text));
+    format!("{:blanks$}{text}", "")
+}
+
 /// A name in at most `most` columns: what is too long loses its middle, since names begin with whose they are and end with what they are.
 pub fn shorten(name: &str, most: usize) -> String {
     if width(name) <= most {

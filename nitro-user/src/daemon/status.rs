@@ -54,6 +54,7 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSo
         roots: started.found.roots.clone(),
         directories: started.found.directories.clone(),
         unwatched: started.found.unwatched.clone(),
+        auto: started.auto.clone(),
         models: started.found.models.clone(),
         files: started.found.files,
         bytes: started.found.bytes,

@@ -13,11 +13,15 @@ use super::{Audience, Found, Started, queries::Unwatching, stop::LetGo, telling:
 use crate::{
     catalog::{CatalogEvent, CatalogRequest, service::CatalogService},
     config::Config,
+    discover::service::Service,
     engine::{
         Access, AccessKind, Action, Engine, Input, Outcome, Policy,
         input::{FileCounts, StepEnd},
     },
-    observe::history::{History, Kept},
+    observe::{
+        history::{History, Kept},
+        status::DirectoryStatus,
+    },
     source::{
         attach::EventMode,
         ebpf::{EbpfSource, SourceError, ThreadCounts},
@@ -44,6 +48,10 @@ pub struct Wiring {
     telling: Telling,
     /// What was said when the agent was ready, and when that was.
     pub(super) started: Option<(Started, Moment)>,
+    /// Looks for directories with models, if that is wanted.
+    pub(super) finder: Option<LetGo<Service>>,
+    /// Directories that were found and not told of yet.
+    pub(super) news: Vec<DirectoryStatus>,
     /// Who waits for what is unwatched, in the order of the requests to the catalog.
     pub(super) unwatching: VecDeque<Unwatching>,
 }
@@ -76,6 +84,8 @@ impl Wiring {
             history: History::default(),
             telling: Telling::default(),
             started: None,
+            finder: None,
+            news: Vec::new(),
             unwatching: VecDeque::new(),
         })
     }
@@ -97,12 +107,18 @@ impl Wiring {
             engine,
             actions,
             processes,
+            finder,
             mode,
             ..
         } = self;
         let mode = *mode;
         source.drain(most, |event| match Hook::from_number(event.hook) {
-            Some(Hook::Exec) => processes.ask(Question::Arguments(event.process)),
+            Some(Hook::Exec) => {
+                processes.ask(Question::Arguments(event.process));
+                if let Some(finder) = finder {
+                    finder.begun(event.process);
+                }
+            }
             Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
                 actions.extend(engine.handle(clock::now(), Input::Ended { process: event.process }));
             }
@@ -161,8 +177,13 @@ impl Wiring {
         match event {
             CatalogEvent::Scanned(report) => {
                 tracing::info!(files = report.files, "the watch roots were looked through again");
+                for warning in &report.warnings {
+                    tracing::warn!("{warning}");
+                }
                 if let Some((started, _)) = &mut self.started {
-                    started.found = Found::of(&report);
+                    let now = Found::of(&report);
+                    let before = std::mem::replace(&mut started.found, now.clone());
+                    self.note_news(&before.directories, &now.directories);
                 }
             }
             CatalogEvent::Watched(files) => self.watch(source, files.into_iter().map(|(file, _)| file).collect())?,
@@ -307,6 +328,9 @@ impl Wiring {
                     self.history.keep(kept);
                 }
             }
+        }
+        for directory in self.news.drain(..) {
+            audience.watching(&directory);
         }
         self.telling.release(clock::now(), audience);
     }

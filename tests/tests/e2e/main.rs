@@ -13,6 +13,7 @@ mod steps;
 
 mod ahead;
 mod announced;
+mod auto;
 mod bytes;
 mod ceiling;
 mod changes;

@@ -65,6 +65,7 @@ fn a_link_below_the_root_of_the_file_system_is_inside() {
         given: "/".into(),
         path: Arc::from(Path::new("/")),
         present: true,
+        suggested: None,
     };
     let anchors = [Anchor {
         root,

@@ -1,0 +1,97 @@
+//! The thread that looks again: when a program starts, and once a minute.
+//!
+//! In: numbers of processes that began a program. Out: [`Findings`]; those of a minute's look hold all that was found, the others what is new. A
+//! file system that hangs holds up this thread alone. Overflow policies: a process that finds the queue full, or comes when a hundred were
+//! looked at within a second, is left to the minute's look; findings wait for their receiver.
+
+use std::{
+    sync::mpsc::{self, RecvTimeoutError},
+    thread::{Builder, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc::Sender;
+
+use super::{Findings, finder::Finder};
+
+/// From one look at everything to the next.
+const PERIOD: Duration = Duration::from_secs(60);
+/// Processes that may wait.
+const MOST_WAITING: usize = 256;
+/// Processes looked at within a second: a build starts thousands.
+const MOST_AT_ONCE: usize = 100;
+
+/// The running thread. Dropping it ends it, after the look it is at.
+#[derive(Debug)]
+pub struct Service {
+    processes: Option<mpsc::SyncSender<u32>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Starts the thread, with a finder that has looked once.
+    ///
+    /// # Errors
+    /// No thread to be had.
+    pub fn start(finder: Finder, findings: Sender<Findings>) -> std::io::Result<Self> {
+        let (processes, begun) = mpsc::sync_channel(MOST_WAITING);
+        let thread = Builder::new().name("nitro-find".into());
+        let thread = thread.spawn(move || run(finder, &begun, &findings))?;
+        Ok(Self {
+            processes: Some(processes),
+            thread: Some(thread),
+        })
+    }
+
+    /// A process began a program. Never blocks.
+    pub fn begun(&self, pid: u32) {
+        if let Some(processes) = &self.processes {
+            // Full: the minute's look finds it.
+            let _ = processes.try_send(pid);
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.processes = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic in it was already reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(mut finder: Finder, begun: &mpsc::Receiver<u32>, findings: &Sender<Findings>) {
+    let mut next_look = Instant::now() + PERIOD;
+    let (mut second, mut looked) = (Instant::now(), 0);
+    loop {
+        let left = next_look.saturating_duration_since(Instant::now());
+        let begun = match left {
+            // Also while programs start without end.
+            Duration::ZERO => Err(RecvTimeoutError::Timeout),
+            left => begun.recv_timeout(left),
+        };
+        let found = match begun {
+            Ok(pid) => {
+                if second.elapsed() >= Duration::from_secs(1) {
+                    (second, looked) = (Instant::now(), 0);
+                }
+                looked += 1;
+                if looked > MOST_AT_ONCE {
+                    continue;
+                }
+                finder.look_at(pid)
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                next_look = Instant::now() + PERIOD;
+                finder.look()
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let is_news = found.processes > 0 || !found.watch.is_empty() || !found.not_watched.is_empty();
+        if is_news && findings.blocking_send(found).is_err() {
+            return;
+        }
+    }
+}
