@@ -11,8 +11,7 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
     time::SystemTime,
 };
 
@@ -31,6 +30,7 @@ use crate::{
     sys::{
         open::open_directory_beneath,
         stat::{Kind, Status, status_at, status_of},
+        top::Top,
     },
     units::FileId,
 };
@@ -58,7 +58,7 @@ pub(super) struct Job {
     /// Its number in the table.
     pub dir: DirNumber,
     /// The root's path.
-    pub root: Arc<Path>,
+    pub root: Top,
     /// Its path below the root.
     pub below: PathBuf,
     /// `st_dev` of the directory above it: only where it differs can another file system begin.

@@ -114,6 +114,8 @@ pub enum CatalogError {
 pub struct Catalog {
     devices: Arc<Devices>,
     exclude: Exclude,
+    /// Suggested directories that were unwatched, by what they are: in another namespace their path is another one with each process.
+    unwanted: HashSet<(u32, u64)>,
     table: Table,
     anchors: Vec<Anchor>,
     warnings: Warnings,
@@ -144,6 +146,7 @@ impl Catalog {
         Self {
             devices,
             exclude,
+            unwanted: HashSet::new(),
             table: Table::default(),
             anchors,
             warnings: Warnings::default(),

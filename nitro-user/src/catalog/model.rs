@@ -8,7 +8,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{FileId, Moment};
+use crate::{
+    sys::top::Top,
+    units::{FileId, Moment},
+};
 
 /// A file that was written to less than so long ago may not be complete.
 pub const AT_REST: Duration = Duration::from_secs(10);
@@ -61,7 +64,7 @@ impl LayoutKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The canonical path of the watch root.
-    pub root: Arc<Path>,
+    pub root: Top,
     /// Path below the root, without `..`, without symbolic links.
     pub below: PathBuf,
 }

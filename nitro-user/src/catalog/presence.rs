@@ -8,10 +8,17 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::{
+    fcntl::{OFlag, open},
+    sys::{
+        inotify::{AddWatchFlags, InitFlags, Inotify},
+        stat::Mode,
+    },
+};
 
 use super::{
     Catalog,
@@ -24,7 +31,7 @@ use super::{
 };
 use crate::sys::{
     mounts::{self, unescape},
-    stat,
+    stat, top,
 };
 
 /// Links followed to find where a missing root would appear.
@@ -37,6 +44,8 @@ pub(super) struct Presence {
     pub above: Inotify,
     /// The mount table: `poll` tells when it changes. `None` without /proc.
     pub mounts: Option<File>,
+    /// For roots of other mount namespaces, the processes they are reached through: readable when one ends.
+    pub ends: Vec<OwnedFd>,
     mount_points: HashSet<(PathBuf, Vec<u8>)>,
     places: Vec<PathBuf>,
 }
@@ -52,6 +61,7 @@ impl Presence {
         Ok(Self {
             above: empty_inotify()?,
             mounts: File::open(mounts::OWN).ok(),
+            ends: Vec::new(),
             mount_points,
             places: Vec::new(),
         })
@@ -70,6 +80,16 @@ impl Presence {
             Err(_) => return,
         }
         self.places = places(anchors);
+        let mut through: Vec<u32> = wanted(anchors)
+            .filter_map(|anchor| anchor.root.path.process())
+            .collect();
+        through.sort_unstable();
+        through.dedup();
+        // One that has ended already: whoever called looks again afterwards.
+        self.ends = through
+            .into_iter()
+            .filter_map(|process| top::end_of(process).ok())
+            .collect();
         let own = AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_ONLYDIR;
         // Roots share directories above them, with different wishes: IN_MASK_ADD, which nix has no name for.
         let also = AddWatchFlags::from_bits_retain(nix::libc::IN_MASK_ADD);
@@ -79,9 +99,9 @@ impl Presence {
         };
         for (anchor, place) in wanted(anchors).zip(&self.places) {
             let device_of = |path: &Path| {
-                stat::status_of(File::open(path).ok()?)
-                    .ok()
-                    .map(|found| devices.device_of(&found))
+                // Not opened for reading: whoever may write there can put a FIFO in its place.
+                let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+                stat::status_of(found.ok()?).ok().map(|found| devices.device_of(&found))
             };
             let device = device_of(place);
             // Any watch makes every open and close on its file system dearer. Above a mount point nothing can be deleted, and a file system without a

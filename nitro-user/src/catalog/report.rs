@@ -116,6 +116,12 @@ impl Catalog {
         let mut places: HashMap<PathBuf, u64> = HashMap::new();
         for link in self.table.links() {
             let Some(text) = self.table.as_link(link) else { continue };
+            // What it names is a path of another namespace.
+            let dir = self.table.dir(self.table.parent(link));
+            let root = dir.and_then(|dir| self.anchors.get(dir.root as usize));
+            if root.is_some_and(|anchor| anchor.root.path.process().is_some()) {
+                continue;
+            }
             if let Target::Outside(path) = resolve(&self.table, &self.anchors, Some(self.table.parent(link)), text) {
                 let place = path.parent().map_or_else(|| path.clone(), Path::to_owned);
                 *places.entry(place).or_default() += 1;

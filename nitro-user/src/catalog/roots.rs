@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::CatalogError;
-use crate::sys::{open::open_directory_beneath, stat::status_of};
+use crate::sys::{open::open_directory_beneath, stat::status_of, top::Top};
 
 /// A directory given with `--watch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct WatchRoot {
     /// As it was given, made absolute: links below the roots may name it so.
     pub given: PathBuf,
     /// Its canonical path; the given one while it does not exist.
-    pub path: Arc<Path>,
+    pub path: Top,
     /// Whether it existed when last looked at.
     pub present: bool,
     /// What was suggested; `None` for one that the administrator named.
@@ -50,7 +50,7 @@ pub fn open_roots(dirs: &[PathBuf], wait: bool) -> Result<Vec<WatchRoot>, Catalo
             None if wait => {
                 let given = absolute(dir)?;
                 WatchRoot {
-                    path: Arc::from(given.as_path()),
+                    path: given.as_path().into(),
                     given,
                     present: false,
                     suggested: None,
@@ -107,11 +107,11 @@ impl WatchRoot {
 }
 
 impl WatchRoot {
-    /// The root at the canonical path `path`, where a directory with this identity was found to be worth watching.
-    pub fn suggested(path: PathBuf, identity: (u32, u64), why: &str) -> Self {
+    /// The root at `top`, where a directory with this identity was found to be worth watching.
+    pub fn suggested(top: Top, identity: (u32, u64), why: &str) -> Self {
         Self {
-            path: Arc::from(path.as_path()),
-            given: path,
+            given: top.to_path_buf(),
+            path: top,
             present: true,
             suggested: Some(Suggested {
                 identity,

@@ -236,17 +236,27 @@ impl Service {
                 .as_ref()
                 .map(|mounts| PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)),
         );
+        let first_end = fds.len();
+        let ends = self.presence.ends.iter();
+        fds.extend(ends.map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return false,
         }
         let ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
-        let (changes, above, mounts) = (ready(1), ready(2), ready(3));
+        let has_mounts = self.presence.mounts.is_some();
+        let (changes, above, mounts) = (ready(1), ready(2), has_mounts && ready(3));
+        let ended: Vec<bool> = (first_end..fds.len()).map(ready).collect();
         let now = Instant::now();
         if changes {
             self.catalog.collect(&self.inotify, &mut self.pending, now);
         }
-        if above && self.presence.drain() || mounts {
+        let mut number = 0..;
+        // Each is heard once: it stays readable.
+        self.presence
+            .ends
+            .retain(|_| number.next().and_then(|number| ended.get(number)) != Some(&true));
+        if above && self.presence.drain() || mounts || ended.contains(&true) {
             self.pending.begin(now);
             self.pending.roots = true;
         }

@@ -37,6 +37,7 @@ impl Catalog {
         // Whatever the path: a bind mount of what is watched is no other directory.
         let is_known = in_another || self.table.dir_by_identity(identity).is_some();
         if is_known
+            || self.unwanted.contains(&identity)
             || self.exclude.is_unwatched(&root.path)
             || resolve_plain(&self.table, &self.anchors, &root.path).is_some()
         {

@@ -62,6 +62,8 @@ impl Catalog {
             if !anchor.dropped && stays_away(anchor) {
                 (anchor.dropped, anchor.root.present) = (true, false);
                 roots += 1;
+                let suggested = anchor.root.suggested.as_ref();
+                self.unwanted.extend(suggested.map(|suggested| suggested.identity));
                 if let Some(dir) = anchor.dir.take() {
                     self.table.remove_root(dir, delta);
                 }

@@ -40,7 +40,13 @@ pub struct Options {
 /// No agent, no permission, nothing watched there.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let given = std::path::absolute(&options.path).context("cannot tell the absolute path")?;
-    let path = canonical(&given).with_context(|| format!("cannot look at {:?}", options.path))?;
+    // What a process of another namespace sees has no other path: `root` there is no link like others.
+    let path = if is_elsewhere(&given) {
+        Ok(given.clone())
+    } else {
+        canonical(&given)
+    };
+    let path = path.with_context(|| format!("cannot look at {:?}", options.path))?;
     ask::run(async {
         let mut client = Client::connect(&options.socket.socket).await?;
         let unwatched = match ask(&mut client, &path).await {
@@ -75,6 +81,12 @@ fn said(path: &Path, unwatched: Unwatched) -> String {
         _ => format!("{roots} directories, "),
     };
     format!("no longer watched: {path} ({roots}{bytes} in {})", text::files(files))
+}
+
+/// Whether `path` is `/proc/PID/root/…`.
+fn is_elsewhere(path: &Path) -> bool {
+    let names: Vec<_> = path.iter().take(5).collect();
+    matches!(names.as_slice(), [_, proc, _, root, _] if *proc == "proc" && *root == "root")
 }
 
 /// `path` without links and `..`, as far as it exists; the rest as it is.
@@ -118,6 +130,14 @@ mod tests {
         assert_eq!(canonical(&real.join("link/gone/x")).unwrap(), real.join("there/gone/x"));
         assert_eq!(canonical(&real.join("link/../there")).unwrap(), real.join("there"));
         assert!(canonical(&real.join("gone/..")).is_err());
+    }
+
+    #[test]
+    fn a_path_through_a_process_stays_as_it_is() {
+        assert!(is_elsewhere(Path::new("/proc/812/root/models")));
+        for path in ["/proc/812/root", "/proc/812/fd/3/x", "/models/a/root/x", "/"] {
+            assert!(!is_elsewhere(Path::new(path)), "{path}");
+        }
     }
 
     #[test]

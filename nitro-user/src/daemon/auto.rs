@@ -21,7 +21,7 @@ pub fn look() -> (Finder, Findings) {
 
 /// The root that a suggestion means.
 pub fn root_of(suggestion: &Suggestion) -> WatchRoot {
-    WatchRoot::suggested(suggestion.path.clone(), suggestion.identity, &suggestion.why)
+    WatchRoot::suggested(suggestion.top.clone(), suggestion.identity, &suggestion.why)
 }
 
 /// What is said of a look at everything.
@@ -60,7 +60,7 @@ impl Wiring {
             auto.not_watched.truncate(MOST_NOT_WATCHED);
         }
         let known = |suggestion: &Suggestion| {
-            let path = suggestion.path.to_string_lossy();
+            let path = suggestion.top.to_string_lossy();
             started.found.roots.iter().any(|root| *root == path)
         };
         for suggestion in found.watch.iter().filter(|suggestion| !known(suggestion)) {
@@ -76,5 +76,15 @@ impl Wiring {
             directory.present && directory.why.is_some() && !known
         };
         self.news.extend(now.iter().filter(is_new).cloned());
+        // Reached through a process that has ended: another one of its namespace may be there.
+        let is_gone = |directory: &DirectoryStatus| {
+            let known = now.iter().any(|other| other.path == directory.path);
+            directory.why.is_some() && directory.path.starts_with("/proc/") && !known
+        };
+        if before.iter().any(is_gone)
+            && let Some(finder) = &self.finder
+        {
+            finder.look();
+        }
     }
 }

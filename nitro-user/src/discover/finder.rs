@@ -1,7 +1,8 @@
 //! From candidates to directories that are watched.
 //!
 //! In: what processes, homes and the system suggest. Out: [`Findings`]. Each candidate is walked to as its user could; what is found in another
-//! mount namespace is looked for here, since a directory of a volume or a bind mount has a path of ours, too. What is the same directory counts once.
+//! mount namespace is looked for here, since a directory of a volume or a bind mount has a path of ours, too. Where it has none it is reached through
+//! the process that named it. What is the same directory counts once.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +17,10 @@ use super::{
     places::{self, Candidate},
     walk::{self, Place, Stop, User},
 };
-use crate::sys::mounts::{self, Mounts};
+use crate::sys::{
+    mounts::{self, Mounts},
+    top::{Elsewhere, Top},
+};
 
 /// Processes whose words are remembered.
 const MOST_PROCESSES: usize = 65_536;
@@ -161,6 +165,9 @@ struct Look {
     not_watched: Vec<NotWatched>,
 }
 
+/// A directory that is watched: where it is, and which it is.
+type Led = (Top, (u32, u64));
+
 /// Where a candidate led, if not to a directory that is watched.
 enum Away {
     /// Nowhere, or to something else.
@@ -184,9 +191,9 @@ impl Look {
 
     fn finish(mut self) -> Findings {
         // What lies in another one comes with it.
-        let tops: Vec<PathBuf> = self.found.iter().map(|found| found.path.clone()).collect();
+        let tops: Vec<PathBuf> = self.found.iter().map(|found| found.top.to_path_buf()).collect();
         self.found
-            .retain(|found| !tops.iter().any(|top| found.path != *top && found.path.starts_with(top)));
+            .retain(|found| !tops.iter().any(|top| *found.top != **top && found.top.starts_with(top)));
         self.not_watched.sort();
         self.not_watched.dedup_by(|one, other| one.path == other.path);
         self.not_watched
@@ -203,17 +210,17 @@ impl Look {
         let (path, objection) = match self.lead(asked) {
             Err(Away::Nowhere) => return,
             Err(Away::To(path, objection)) => (path, objection),
-            Ok(place) if self.found.iter().any(|found| found.identity == place.identity) => return,
-            Ok(place) => {
+            Ok((_, identity)) if self.found.iter().any(|found| found.identity == identity) => return,
+            Ok((top, identity)) => {
                 let count = self.counts.entry(asked.user.user).or_default();
                 let too_many = asked.user.user != 0 && *count >= MOST_OF_A_USER;
                 if too_many || self.found.len() >= MOST_FOUND {
-                    (place.path, Objection::TooMany)
+                    (top.to_path_buf(), Objection::TooMany)
                 } else {
                     *count += 1;
                     self.found.push(Suggestion {
-                        path: place.path,
-                        identity: place.identity,
+                        top,
+                        identity,
                         why: asked.candidate.why.clone(),
                     });
                     return;
@@ -231,11 +238,12 @@ impl Look {
     }
 
     /// Goes where a candidate leads, in the namespace of who named it, and finds the place here.
-    fn lead(&mut self, asked: &Asked) -> Result<Place, Away> {
+    fn lead(&mut self, asked: &Asked) -> Result<Led, Away> {
         let Some(pid) = asked.elsewhere else {
             let top = facts::own_top().ok_or(Away::Nowhere)?;
             let place = reach(top.as_fd(), &self.mounts, asked)?;
-            return self.watchable(place, asked);
+            self.watch(&place, asked)?;
+            return Ok((place.path.into(), place.identity));
         };
         let table = || Mounts::read(Path::new(&format!("/proc/{pid}/mountinfo"))).ok();
         let theirs = self.others.entry(pid).or_insert_with(table);
@@ -244,13 +252,13 @@ impl Look {
         let top = facts::top_of(pid).ok_or(Away::Nowhere)?;
         let place = reach(top.as_fd(), theirs, asked)?;
         drop(top);
-        if judge::is_overlay(&place.mount.kind) {
-            return Err(Away::To(place.path, Objection::Overlay));
+        if let Some(here) = self.here(&place) {
+            self.watch(&here, asked)?;
+            return Ok((here.path.into(), here.identity));
         }
-        match self.here(&place) {
-            Some(place) => self.watchable(place, asked),
-            None => Err(Away::To(place.path, Objection::Elsewhere(pid))),
-        }
+        self.watch(&place, asked)?;
+        let elsewhere = Elsewhere::of(pid).ok_or(Away::Nowhere)?;
+        Ok((Top::elsewhere(elsewhere, &place.path), place.identity))
     }
 
     /// Where a place of another namespace is seen from ours.
@@ -263,17 +271,15 @@ impl Look {
         found.find(|found| found.identity == place.identity)
     }
 
-    fn watchable(&self, place: Place, asked: &Asked) -> Result<Place, Away> {
+    /// Whether nothing speaks against the directory.
+    fn watch(&self, place: &Place, asked: &Asked) -> Result<(), Away> {
         let homes: Vec<PathBuf> = self.homes.iter().chain(&asked.home).cloned().collect();
         let objection = if judge::is_overlay(&place.mount.kind) {
             Some(Objection::Overlay)
         } else {
             judge::objection(&place.path, &homes)
         };
-        match objection {
-            Some(objection) => Err(Away::To(place.path, objection)),
-            None => Ok(place),
-        }
+        objection.map_or(Ok(()), |objection| Err(Away::To(place.path.clone(), objection)))
     }
 }
 
@@ -341,7 +347,7 @@ mod tests {
         fs::write(base.join("models/a/x.gguf"), "x").unwrap();
         let found =
             look(&["models/a", "link", "models", "models/a/x.gguf", "models/../link/."].map(|path| base.join(path)));
-        let paths: Vec<_> = found.watch.iter().map(|found| found.path.clone()).collect();
+        let paths: Vec<_> = found.watch.iter().map(|found| found.top.to_path_buf()).collect();
         assert_eq!(paths, [base.join("models")]);
         assert_eq!(found.not_watched, []);
     }

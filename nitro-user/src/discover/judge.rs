@@ -78,8 +78,6 @@ pub enum Objection {
     Overlay,
     /// The user of the process that named it could not read it.
     NotTheirs,
-    /// Only processes of another mount namespace have a path to it.
-    Elsewhere(u32),
     /// Too many from one user.
     TooMany,
 }
@@ -120,10 +118,6 @@ impl fmt::Display for Objection {
                 "is on an overlay, where reads cannot be followed; --watch the directory of the layer that holds it",
             ),
             Self::NotTheirs => out.write_str("cannot be read by the user who named it; --watch takes it all the same"),
-            Self::Elsewhere(pid) => write!(
-                out,
-                "is seen only from the mount namespace of process {pid}; mount it here, and give it with --watch"
-            ),
             Self::TooMany => out.write_str("is one of too many directories that one user names; give it with --watch"),
         }
     }

@@ -17,11 +17,13 @@ mod walk;
 
 use std::path::PathBuf;
 
+use crate::sys::top::Top;
+
 /// A directory that holds models.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suggestion {
-    /// Its canonical path.
-    pub path: PathBuf,
+    /// Where it is.
+    pub top: Top,
     /// `st_dev` and inode.
     pub identity: (u32, u64),
     /// Why it is one, for people.

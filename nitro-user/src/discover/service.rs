@@ -21,10 +21,19 @@ const MOST_WAITING: usize = 256;
 /// Processes looked at within a second: a build starts thousands.
 const MOST_AT_ONCE: usize = 100;
 
+/// What is to be looked at.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// A process that has begun a program.
+    Begun(u32),
+    /// Everything.
+    Everything,
+}
+
 /// The running thread. Dropping it ends it, after the look it is at.
 #[derive(Debug)]
 pub struct Service {
-    processes: Option<mpsc::SyncSender<u32>>,
+    orders: Option<mpsc::SyncSender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -34,27 +43,36 @@ impl Service {
     /// # Errors
     /// No thread to be had.
     pub fn start(finder: Finder, findings: Sender<Findings>) -> std::io::Result<Self> {
-        let (processes, begun) = mpsc::sync_channel(MOST_WAITING);
+        let (orders, ordered) = mpsc::sync_channel(MOST_WAITING);
         let thread = Builder::new().name("nitro-find".into());
-        let thread = thread.spawn(move || run(finder, &begun, &findings))?;
+        let thread = thread.spawn(move || run(finder, &ordered, &findings))?;
         Ok(Self {
-            processes: Some(processes),
+            orders: Some(orders),
             thread: Some(thread),
         })
     }
 
     /// A process began a program. Never blocks.
     pub fn begun(&self, pid: u32) {
-        if let Some(processes) = &self.processes {
-            // Full: the minute's look finds it.
-            let _ = processes.try_send(pid);
+        self.order(Order::Begun(pid));
+    }
+
+    /// Asks for a look at everything. Never blocks.
+    pub fn look(&self) {
+        self.order(Order::Everything);
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            // Full: the minute's look is as good.
+            let _ = orders.try_send(order);
         }
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        self.processes = None;
+        self.orders = None;
         if let Some(thread) = self.thread.take() {
             // A panic in it was already reported by the panic hook.
             let _ = thread.join();
@@ -62,18 +80,18 @@ impl Drop for Service {
     }
 }
 
-fn run(mut finder: Finder, begun: &mpsc::Receiver<u32>, findings: &Sender<Findings>) {
+fn run(mut finder: Finder, ordered: &mpsc::Receiver<Order>, findings: &Sender<Findings>) {
     let mut next_look = Instant::now() + PERIOD;
     let (mut second, mut looked) = (Instant::now(), 0);
     loop {
         let left = next_look.saturating_duration_since(Instant::now());
-        let begun = match left {
+        let order = match left {
             // Also while programs start without end.
             Duration::ZERO => Err(RecvTimeoutError::Timeout),
-            left => begun.recv_timeout(left),
+            left => ordered.recv_timeout(left),
         };
-        let found = match begun {
-            Ok(pid) => {
+        let found = match order {
+            Ok(Order::Begun(pid)) => {
                 if second.elapsed() >= Duration::from_secs(1) {
                     (second, looked) = (Instant::now(), 0);
                 }
@@ -83,7 +101,7 @@ fn run(mut finder: Finder, begun: &mpsc::Receiver<u32>, findings: &Sender<Findin
                 }
                 finder.look_at(pid)
             }
-            Err(RecvTimeoutError::Timeout) => {
+            Ok(Order::Everything) | Err(RecvTimeoutError::Timeout) => {
                 next_look = Instant::now() + PERIOD;
                 finder.look()
             }

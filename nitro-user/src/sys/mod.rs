@@ -16,6 +16,7 @@ pub mod readiness;
 pub mod stat;
 pub mod terminal;
 pub mod threads;
+pub mod top;
 
 /// Bytes of a page, from the running kernel.
 pub fn page_size() -> u64 {

@@ -11,14 +11,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::mount::{MntFlags, umount2};
 use rig::{
     agent::{Agent, AgentProcess},
+    scratch::ScratchDir,
     sweep,
     tree::gguf,
 };
 use serde_json::Value;
 
-use super::bed::{Bed, MIB, binary, cool, events, number, resident_all, scenario, until, within};
+use super::bed::{Bed, MIB, base, binary, cool, events, number, resident_all, scenario, until, within};
 
 const SIZE: u64 = 64 * MIB;
 const SOON: Duration = Duration::from_secs(5);
@@ -142,14 +144,10 @@ fn homes_are_looked_through() {
         let line = |name: &str, home: &Path| format!("{name}:x:0:0::{}:/bin/sh\n", home.display());
         fs::write(&users, line("anna", &home) + &line("bad", bad.parent().unwrap())).unwrap();
         // The agent in a mount namespace of its own, where the list of users is this one.
-        let wrapper = bed.disk.path().join("agent");
-        let script = format!(
-            "#!/bin/sh\nexec unshare -m --propagation private sh -c 'mount --bind {} /etc/passwd && exec \"$0\" \"$@\"' {} \"$@\"\n",
-            users.display(),
-            binary().canonicalize().unwrap().display()
+        let wrapper = in_own_namespace(
+            bed.disk.path(),
+            &format!("mount --bind {} /etc/passwd", users.display()),
         );
-        fs::write(&wrapper, script).unwrap();
-        fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).unwrap();
         let agent = bed.start(Agent::new(&wrapper, Path::new("auto")));
         assert_eq!(
             directory(&agent, &hub).unwrap()["why"],
@@ -159,6 +157,20 @@ fn homes_are_looked_through() {
         assert!(left_out(&agent, Path::new("/")).unwrap().contains("--watch"));
         assert!(agent.stop().unwrap().status.success());
     });
+}
+
+/// A program in `folder` that is the agent in a mount namespace of its own, in which `setup` was run.
+fn in_own_namespace(folder: &Path, setup: &str) -> PathBuf {
+    let wrapper = folder.join("agent");
+    let agent = binary().canonicalize().unwrap();
+    let inner = format!("{setup} && exec \"$0\" \"$@\"");
+    let script = format!(
+        "#!/bin/sh\nexec unshare -m --propagation private sh -c '{inner}' {} \"$@\"\n",
+        agent.display()
+    );
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).unwrap();
+    wrapper
 }
 
 /// A process in a mount namespace of its own, in which `setup` was run.
@@ -194,6 +206,62 @@ fn a_directory_of_another_mount_namespace_is_watched_by_its_path_here() {
         }
         until("it is warmed", || resident_all(&weights) >= 32 * MIB);
         reader.end();
+    });
+}
+
+#[test]
+fn a_directory_that_only_another_namespace_sees_is_reached_through_a_process_there() {
+    scenario(384, |bed| {
+        let (dir, weights) = models(bed, "models");
+        let (marker, _) = models(bed, "marker");
+        // The agent in a mount namespace of its own, without the disk.
+        let scratch = ScratchDir::new(&base()).unwrap();
+        let setup = format!("{{ umount {} 2>/dev/null || :; }}", bed.disk.path().display());
+        let wrapper = in_own_namespace(scratch.path(), &setup);
+        let first = Idle::with(&[("OLLAMA_MODELS", &dir)]);
+        bed.limit(200);
+        let agent = bed.start(Agent::new(&wrapper, Path::new("auto")));
+        let through = |idle: &Idle, dir: &Path| PathBuf::from(format!("/proc/{}/root{}", idle.pid(), dir.display()));
+        let found = directory(&agent, &through(&first, &dir)).unwrap();
+        assert_eq!(found["why"], format!("OLLAMA_MODELS of sleep (pid {})", first.pid()));
+        assert_eq!(number(&found, "models"), 1, "{found:#}");
+        let mut reader = bed.reader(&weights);
+        for _ in 0..16 {
+            reader.read(MIB, MIB);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        until("it is warmed", || resident_all(&weights) >= 32 * MIB);
+        reader.end();
+
+        // Another process of that namespace takes over.
+        let second = Idle::with(&[("OLLAMA_MODELS", &dir)]);
+        let (gone, next) = (through(&first, &dir), through(&second, &dir));
+        drop(first);
+        within(SOON, "the other one is used", || directory(&agent, &next).is_some());
+        assert!(directory(&agent, &gone).is_none());
+        // With the last one it goes.
+        drop(second);
+        within(Duration::from_secs(1), "it is gone", || {
+            directory(&agent, &next).is_none()
+        });
+        assert_eq!(number(&agent.ask("status").unwrap(), "watched"), 0);
+        // It comes back with the next one, and goes for good when it is unwatched.
+        let third = Idle::with(&[("OLLAMA_MODELS", &dir)]);
+        let path = through(&third, &dir);
+        within(SOON, "it is back", || directory(&agent, &path).is_some());
+        agent.tell(&["unwatch", path.to_str().unwrap()]).unwrap();
+        let fourth = Idle::with(&[("OLLAMA_MODELS", &dir)]);
+        let last = Idle::with(&[("OLLAMA_MODELS", &marker)]);
+        within(SOON, "the marker is found", || {
+            directory(&agent, &through(&last, &marker)).is_some()
+        });
+        assert!(directory(&agent, &path).is_none() && directory(&agent, &through(&fourth, &dir)).is_none());
+        // What is watched there is held by nothing of ours.
+        umount2(bed.disk.path(), MntFlags::empty()).unwrap();
+        within(Duration::from_secs(1), "it is gone with its file system", || {
+            directory(&agent, &through(&last, &marker)).is_none()
+        });
+        assert!(agent.stop().unwrap().status.success());
     });
 }
 

@@ -63,7 +63,7 @@ fn a_link_below_the_root_of_the_file_system_is_inside() {
     let top = table.add_root(0);
     let root = crate::catalog::WatchRoot {
         given: "/".into(),
-        path: Arc::from(Path::new("/")),
+        path: Path::new("/").into(),
         present: true,
         suggested: None,
     };

@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 
 fn suggested(path: &Path) -> WatchRoot {
     let status = status_of(File::open(path).unwrap()).unwrap();
-    WatchRoot::suggested(path.to_owned(), (status.st_dev, status.inode), "because")
+    WatchRoot::suggested(path.into(), (status.st_dev, status.inode), "because")
 }
 
 impl Running {
@@ -68,7 +68,7 @@ fn what_is_known_by_any_path_or_was_unwatched_is_no_news() {
     }
     // As a bind mount would show it.
     running.suggest(WatchRoot {
-        path: Arc::from(elsewhere.as_path()),
+        path: elsewhere.as_path().into(),
         ..suggested(&base.join("named"))
     });
     running.suggest(suggested(&base.join("other")));
