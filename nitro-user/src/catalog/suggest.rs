@@ -21,7 +21,23 @@ pub fn add_suggested(roots: &mut Vec<WatchRoot>, suggested: impl IntoIterator<It
     }
 }
 
+/// Names in the table after which suggested roots get no more: what is left is for those of the administrator.
+const MOST_SUGGESTED_NAMES: usize = if cfg!(test) { 2000 } else { 500_000 };
+
 impl Catalog {
+    /// Whether there is no room for another name in `dir`, since nobody who may decide so has asked for it.
+    pub(super) fn is_crowded(&mut self, dir: DirNumber) -> bool {
+        let root = self.table.dir(dir).and_then(|dir| self.anchors.get(dir.root as usize));
+        let crowded =
+            root.is_some_and(|anchor| anchor.root.suggested.is_some()) && self.table.len() >= MOST_SUGGESTED_NAMES;
+        if crowded {
+            self.warnings.once("crowded", || {
+                format!("more than {MOST_SUGGESTED_NAMES} names in directories that were found: the rest is not watched; give with --watch what matters")
+            });
+        }
+        crowded
+    }
+
     /// Whether another directory stands at a suggested root than the one that was judged.
     pub(super) fn is_exchanged(&self, dir: DirNumber, identity: (u32, u64)) -> bool {
         let top = self.anchors.iter().find(|anchor| anchor.dir == Some(dir));

@@ -229,9 +229,15 @@ impl Look {
         };
         // Anybody can name anything: what is not watched must not fill the memory either.
         if self.not_watched.len() < 16 * MOST_NOT_WATCHED {
+            let candidate = &asked.candidate;
+            let why = if candidate.is_guess && candidate.path != path && candidate.path.starts_with(&path) {
+                "there may be models in it".to_owned()
+            } else {
+                candidate.why.clone()
+            };
             self.not_watched.push(NotWatched {
                 path,
-                why: asked.candidate.why.clone(),
+                why,
                 reason: objection.to_string(),
             });
         }
@@ -289,6 +295,11 @@ fn reach(top: BorrowedFd<'_>, mounts: &Mounts, asked: &Asked) -> Result<Place, A
     let walk = |path: &Path| walk::walk(top, mounts, path, &asked.user);
     let stopped = |stop| match stop {
         Stop::Nothing => Away::Nowhere,
+        // Nobody knows whether it is there at all.
+        Stop::Closed if candidate.is_guess => Away::Nowhere,
+        Stop::Foreign(at, what, kind) if candidate.is_guess && candidate.path.starts_with(&at) => {
+            Away::To(at, Objection::Foreign(what, kind))
+        }
         Stop::Foreign(_, what, kind) => Away::To(candidate.path.clone(), Objection::Foreign(what, kind)),
         Stop::Closed => Away::To(candidate.path.clone(), Objection::NotTheirs),
     };
@@ -318,6 +329,7 @@ mod tests {
                 why: "because".into(),
                 may_be_file: true,
                 signs: Vec::new(),
+                is_guess: false,
             },
             user: User::root(),
             home: None,
@@ -369,6 +381,44 @@ mod tests {
         assert_eq!(told.len(), 4);
         // The directory of a FIFO is one like any other; the FIFO is not opened.
         assert_eq!(look(&[base.join("pipe")]).watch.len(), 1);
+    }
+
+    #[test]
+    fn of_homes_on_a_file_system_that_may_hang_one_line_is_said() {
+        let (_dir, base) = directory();
+        fs::create_dir_all(base.join("net/anna")).unwrap();
+        fs::create_dir_all(base.join("bob/.ollama")).unwrap();
+        symlink(base.join("net/big"), base.join("bob/.ollama/models")).unwrap();
+        let mut look = Look::new();
+        let table = format!(
+            "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / {}/net rw - nfs4 server:/ rw\n",
+            base.display()
+        );
+        look.mounts = Mounts::parse(table.as_bytes());
+        for home in ["net/anna", "bob"] {
+            for candidate in places::of_home(&base.join(home), "of a user") {
+                let path = candidate.path.clone();
+                look.judge(&Asked {
+                    candidate,
+                    ..asked(&path)
+                });
+            }
+        }
+        let found = look.finish();
+        assert_eq!(found.watch, []);
+        let told: Vec<_> = found
+            .not_watched
+            .iter()
+            .map(|not| (not.path.clone(), not.why.as_str()))
+            .collect();
+        let link = base.join("bob/.ollama/models");
+        assert_eq!(
+            told,
+            [
+                (link, "Ollama of a user"),
+                (base.join("net"), "there may be models in it")
+            ]
+        );
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Candidate {
     pub may_be_file: bool,
     /// Without these beside it, it is something else of that name.
     pub signs: Vec<PathBuf>,
+    /// Nobody names it: it is where such a thing would be.
+    pub is_guess: bool,
 }
 
 impl Candidate {
@@ -37,6 +39,14 @@ impl Candidate {
             why,
             may_be_file: false,
             signs: Vec::new(),
+            is_guess: false,
+        }
+    }
+
+    fn guess(path: PathBuf, why: String) -> Self {
+        Self {
+            is_guess: true,
+            ..Self::new(path, why)
         }
     }
 }
@@ -249,13 +259,13 @@ pub fn of_process(process: &Process) -> Vec<Candidate> {
 
 /// Where models are in a home; `whose` is for people: `of user anna`.
 pub fn of_home(home: &Path, whose: &str) -> Vec<Candidate> {
-    let place = |(who, below): &(&str, &str)| Candidate::new(home.join(below), format!("{who} {whose}"));
+    let place = |(who, below): &(&str, &str)| Candidate::guess(home.join(below), format!("{who} {whose}"));
     IN_A_HOME.iter().map(place).collect()
 }
 
 /// Where models are that belong to no user.
 pub fn of_system() -> Vec<Candidate> {
-    let place = |(who, path): &(&str, &str)| Candidate::new(PathBuf::from(path), (*who).to_owned());
+    let place = |(who, path): &(&str, &str)| Candidate::guess(PathBuf::from(path), (*who).to_owned());
     IN_THE_SYSTEM.iter().map(place).collect()
 }
 

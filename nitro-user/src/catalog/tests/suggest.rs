@@ -153,3 +153,26 @@ fn there_is_an_end_to_what_others_may_suggest() {
     });
     assert!(warned.contains("more than 64"), "{warned}");
 }
+
+#[test]
+fn a_suggested_root_with_any_number_of_names_leaves_room_for_the_others() {
+    let (_dir, base) = directory();
+    fs::create_dir(base.join("named")).unwrap();
+    fs::create_dir(base.join("many")).unwrap();
+    for number in 0..3000 {
+        File::create(base.join("many").join(number.to_string())).unwrap();
+    }
+    let (mut running, ..) = Running::start(&[&base.join("named")]);
+    running.suggest(suggested(&base.join("many")));
+    let report = running.scanned();
+    assert_eq!(report.files, 2000);
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("more than 2000 names")),
+        "{report:?}"
+    );
+    create(&base.join("named/x.gguf"), 2 * MIB);
+    running.watched(id(&base.join("named/x.gguf")));
+}
