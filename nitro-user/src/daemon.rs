@@ -49,8 +49,10 @@ use crate::{
         attach::Attachment,
         ebpf::{EbpfSource, Options},
     },
+    state::devices::DeviceStore,
     sys::{capability, clock, memory, readiness},
     units::{ByteCount, FileId},
+    warm::account::Accountant,
 };
 
 /// Events taken from the ring before anything else gets its turn.
@@ -153,19 +155,24 @@ pub trait Audience {
 /// What keeps it from starting; a failure of the event source.
 pub fn run(config: Config, audience: impl Audience) -> anyhow::Result<()> {
     clock::begin();
+    // Before there are threads, and while every right is there.
+    let accountant = match config.charge_consumer && !config.dry_run {
+        true => Some(Accountant::start().context("cannot start the process that warms on others' account")?),
+        false => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         // Sockets and signals are looked at after every turn of a task: by default it is every 61st, seconds under a storm of events.
         .event_interval(1)
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let done = runtime.block_on(serve(config, audience));
+    let done = runtime.block_on(serve(config, accountant, audience));
     // Threads that hang in a dead file system must not keep the process.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()> {
+async fn serve(config: Config, accountant: Option<Accountant>, mut audience: impl Audience) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut signals = StopSignals::take()?;
     capability::check()?;
@@ -242,7 +249,20 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
 
     let (tell, mut outcomes) = mpsc::channel(1024);
     let (answer, mut answers) = mpsc::channel(1024);
-    let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer)?;
+    let directory = config.state.clone();
+    let kept = if config.dry_run {
+        DeviceStore::forgetful()
+    } else {
+        let Some(opened) = signals.unless_stopped(move || DeviceStore::open(&directory)).await? else {
+            return Ok(());
+        };
+        let (store, trouble) = opened.context("cannot keep what is learned of devices")?;
+        if let Some(trouble) = trouble {
+            tracing::warn!("{trouble}");
+        }
+        store
+    };
+    let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer, kept, accountant)?;
     wiring.finder = finder;
     wiring.watch(&mut source, found)?;
 
@@ -308,9 +328,12 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
         wiring.carry_out(&mut source, &mut audience);
     };
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
-    wiring.stop(&mut audience);
+    let kept = wiring.stop(&mut audience);
+    let written = tokio::task::spawn_blocking(move || drop(kept));
     audience.stopping(signal);
     drop(source);
     server.stop(GOODBYE).await;
+    // A disk that hangs does not keep the agent.
+    let _ = tokio::time::timeout(GOODBYE, written).await;
     Ok(())
 }

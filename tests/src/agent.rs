@@ -30,6 +30,7 @@ pub struct Agent {
     binary: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    state: Option<PathBuf>,
 }
 
 impl Agent {
@@ -40,7 +41,15 @@ impl Agent {
             binary: binary.to_owned(),
             arguments,
             environment: Vec::new(),
+            state: None,
         }
+    }
+
+    /// Keeps what survives a restart in `directory`.
+    #[must_use]
+    pub fn state(mut self, directory: &Path) -> Self {
+        self.state = Some(directory.to_owned());
+        self
     }
 
     /// Adds an argument.
@@ -68,7 +77,7 @@ impl Agent {
         command
             .args(&self.arguments)
             .arg("--state")
-            .arg(state.path())
+            .arg(self.state.as_deref().unwrap_or(state.path()))
             .arg("--socket")
             .arg(&socket);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

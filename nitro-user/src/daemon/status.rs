@@ -9,12 +9,13 @@ use super::Started;
 use crate::{
     engine::{
         Engine,
+        holdings::Holding,
         load::{Load, Stage},
         plan::device::Device,
     },
-    observe::status::{CounterStatus, DeviceStatus, FullMap, LoadStatus, ProgramStatus, Status},
+    observe::status::{CounterStatus, DeviceStatus, FullMap, HoldingStatus, LoadStatus, ProgramStatus, Status},
     source::ebpf::EbpfSource,
-    sys::{block, clock},
+    sys::{block, cgroup, clock},
     units::{ByteCount, Moment},
 };
 
@@ -63,6 +64,13 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSo
         ceiling: engine.ceiling(),
         held: engine.held(),
         held_percent: engine.held_percent(),
+        on_battery: engine.spares(),
+        holdings: engine
+            .holdings()
+            .into_iter()
+            .map(|holding| holding_status(holding, engine.charges_consumer()))
+            .collect(),
+        own_cgroup: group_of(std::process::id()),
         loads: engine
             .loads()
             .filter(|load| load.stage != Stage::Ended)
@@ -97,6 +105,26 @@ fn load_status(load: &Load) -> LoadStatus {
         window: load.window(),
         in_flight: ByteCount(load.in_flight),
         bytes: load.model_bytes(),
+    }
+}
+
+fn group_of(process: u32) -> Option<String> {
+    cgroup::of_process(process).map(|group| group.name().to_owned())
+}
+
+fn holding_status(holding: Holding, charges_consumer: bool) -> HoldingStatus {
+    let payer = if charges_consumer {
+        holding.process
+    } else {
+        std::process::id()
+    };
+    HoldingStatus {
+        user: holding.user,
+        charged_to: group_of(payer),
+        model: holding.model,
+        program: holding.program,
+        pid: holding.process,
+        bytes: holding.bytes,
     }
 }
 

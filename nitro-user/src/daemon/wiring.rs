@@ -27,9 +27,13 @@ use crate::{
         ebpf::{EbpfSource, SourceError, ThreadCounts},
         process::{Answer, ProcessReader, Question},
     },
+    state::devices::DeviceStore,
     sys::{clock, threads},
     units::{ByteRange, FileId, Moment},
-    warm::workers::Workers,
+    warm::{
+        account::{Accountant, Helpers},
+        workers::Workers,
+    },
 };
 
 /// Everything that the daemon's task owns, but the channels' receiving ends.
@@ -39,11 +43,16 @@ pub struct Wiring {
     dropped: u64,
     pub(super) engine: Engine,
     workers: Workers,
+    /// Who warms on others' account.
+    helpers: Option<Helpers>,
     processes: LetGo<ProcessReader>,
     pub(super) catalog: LetGo<CatalogService>,
     actions: VecDeque<Action>,
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
+    devices: DeviceStore,
+    /// What identifies a device beyond a restart, by its number.
+    identities: HashMap<u32, String>,
     pub(super) history: History,
     telling: Telling,
     /// What was said when the agent was ready, and when that was.
@@ -67,6 +76,8 @@ impl Wiring {
         catalog: LetGo<CatalogService>,
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
+        devices: DeviceStore,
+        accountant: Option<Accountant>,
     ) -> std::io::Result<Self> {
         Ok(Self {
             mode,
@@ -75,12 +86,16 @@ impl Wiring {
                 ceiling: config.ceiling,
                 dry_run: config.dry_run,
                 ignored: config.ignored_programs.clone(),
+                charge_consumer: config.charge_consumer,
             }),
-            workers: Workers::new(outcomes),
-            processes: LetGo::new(ProcessReader::start(answers)?),
+            helpers: accountant.as_ref().map(Accountant::helpers),
+            workers: Workers::new(outcomes, accountant),
+            processes: LetGo::new(ProcessReader::start(answers, config.power_supplies.clone())?),
             catalog,
             actions: VecDeque::new(),
             named: HashMap::new(),
+            devices,
+            identities: HashMap::new(),
             history: History::default(),
             telling: Telling::default(),
             started: None,
@@ -109,10 +124,24 @@ impl Wiring {
             processes,
             finder,
             mode,
+            helpers,
             ..
         } = self;
         let mode = *mode;
-        source.drain(most, |event| match Hook::from_number(event.hook) {
+        let is_helper = |process| helpers.as_ref().is_some_and(|all| all.contains(process));
+        let mut ended = Vec::new();
+        let drained = source.drain(most, |event| match Hook::from_number(event.hook) {
+            // What leaves the page cache is told by whoever makes room.
+            Some(Hook::Delete) => {
+                let (file, range) = (file_of(&event), range_of(&event));
+                tracing::trace!(?file, ?range, thread = event.thread, "removed");
+                actions.extend(engine.handle(Moment(event.time_ns), Input::Removed { file, range }));
+            }
+            Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 && is_helper(event.process) => {
+                ended.push(event.process);
+            }
+            // What a helper reads is our own doing.
+            Some(_) if is_helper(event.process) => {}
             Some(Hook::Exec) => {
                 processes.ask(Question::Arguments(event.process));
                 if let Some(finder) = finder {
@@ -121,11 +150,6 @@ impl Wiring {
             }
             Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
                 actions.extend(engine.handle(clock::now(), Input::Ended { process: event.process }));
-            }
-            Some(Hook::Delete) => {
-                let (file, range) = (file_of(&event), range_of(&event));
-                tracing::trace!(?file, ?range, thread = event.thread, "removed");
-                actions.extend(engine.handle(Moment(event.time_ns), Input::Removed { file, range }));
             }
             Some(hook) => {
                 if let Some(access) = access_of(mode, hook, &event) {
@@ -139,7 +163,14 @@ impl Wiring {
                 }
             }
             None => {}
-        })
+        });
+        for process in ended {
+            if let Some(helpers) = &self.helpers {
+                helpers.ended(process);
+            }
+            source.take_counts(process, |_| true);
+        }
+        drained
     }
 
     /// A worker is done with a step.
@@ -168,6 +199,14 @@ impl Wiring {
                 direct: Some(true),
             } => self.feed(Input::Direct { process, file }),
             Answer::Direct { .. } => {}
+            Answer::Power { on_battery } => self.feed(Input::Battery(on_battery)),
+            Answer::Device { device, identity } => {
+                let Some(identity) = identity else { return };
+                if let Some(knowledge) = self.devices.recall(&identity) {
+                    self.feed(Input::Recalled { device, knowledge });
+                }
+                self.identities.insert(device, identity);
+            }
             Answer::Ended { process } => self.feed(Input::Ended { process }),
         }
     }
@@ -204,6 +243,7 @@ impl Wiring {
                 self.feed(Input::Described { file, description });
             }
             CatalogEvent::Matched { process, file } => {
+                self.processes.ask(Question::Power);
                 let waiting = self.named.entry(file).or_default();
                 waiting.push(process);
                 if waiting.len() == 1 && self.catalog.ask(CatalogRequest::Describe(file)).is_err() {
@@ -218,6 +258,7 @@ impl Wiring {
     /// The agent is ready.
     pub fn started(&mut self, started: Started) {
         self.started = Some((started, clock::now()));
+        self.processes.ask(Question::Power);
     }
 
     /// The engine's deadline has come.
@@ -265,12 +306,12 @@ impl Wiring {
                     model,
                     part,
                     range,
-                    survey,
+                    manner,
                 } => {
                     let Some(file) = model.parts.get(part).map(|part| part.file) else {
                         continue;
                     };
-                    if let Err(error) = self.workers.warm(load, model, part, range, survey) {
+                    if let Err(error) = self.workers.warm(load, model, part, range, manner) {
                         tracing::warn!("a step was not warmed: {error}");
                         let now = clock::now();
                         let (submitted, completed) = (now, now);
@@ -289,6 +330,12 @@ impl Wiring {
                             completed,
                         };
                         self.feed(Input::Outcome(none));
+                    }
+                }
+                Action::Recall { device } => self.processes.ask(Question::Device(device)),
+                Action::Keep { device, knowledge } => {
+                    if let Some(identity) = self.identities.get(&device) {
+                        self.devices.keep(identity, knowledge, clock::unix_now() as u64);
                     }
                 }
                 Action::Cancel { load } => self.workers.cancel(load),
@@ -344,10 +391,11 @@ impl Wiring {
         }
     }
 
-    /// No new steps; what blocks is left to the end of the process.
-    pub fn stop(mut self, audience: &mut impl Audience) {
+    /// No new steps; what blocks is left to the end of the process. What is still to be written comes back.
+    pub fn stop(mut self, audience: &mut impl Audience) -> DeviceStore {
         self.telling.finish(audience);
         self.workers.close_all();
+        self.devices
     }
 }
 

@@ -6,11 +6,15 @@
 pub mod block;
 pub mod call_cost;
 pub mod capability;
+pub mod cgroup;
 pub mod clock;
+pub mod fork;
 pub mod memory;
 pub mod mounts;
 pub mod open;
 pub mod page_cache;
+pub mod pass;
+pub mod power;
 pub mod proc;
 pub mod readiness;
 pub mod stat;
