@@ -2,10 +2,14 @@
 //!
 //! In: numbers of processes that began a program. Out: [`Findings`]; those of a minute's look hold all that was found, the others what is new. A
 //! file system that hangs holds up this thread alone. Overflow policies: a process that finds the queue full, or comes when a hundred were
-//! looked at within a second, is left to the minute's look; findings wait for their receiver.
+//! looked at within a second, is left to a look at everything a few seconds later; findings wait for their receiver.
 
 use std::{
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
@@ -16,6 +20,8 @@ use super::{Findings, finder::Finder};
 
 /// From one look at everything to the next.
 const PERIOD: Duration = Duration::from_secs(60);
+/// Until the look that makes up for processes that were passed over.
+const CATCH_UP: Duration = Duration::from_secs(5);
 /// Processes that may wait.
 const MOST_WAITING: usize = 256;
 /// Processes looked at within a second: a build starts thousands.
@@ -34,6 +40,8 @@ enum Order {
 #[derive(Debug)]
 pub struct Service {
     orders: Option<mpsc::SyncSender<Order>>,
+    /// A process found the queue full.
+    missed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -44,10 +52,13 @@ impl Service {
     /// No thread to be had.
     pub fn start(finder: Finder, findings: Sender<Findings>) -> std::io::Result<Self> {
         let (orders, ordered) = mpsc::sync_channel(MOST_WAITING);
+        let missed = Arc::new(AtomicBool::new(false));
+        let passed_over = missed.clone();
         let thread = Builder::new().name("nitro-find".into());
-        let thread = thread.spawn(move || run(finder, &ordered, &findings))?;
+        let thread = thread.spawn(move || run(finder, &ordered, &passed_over, &findings))?;
         Ok(Self {
             orders: Some(orders),
+            missed,
             thread: Some(thread),
         })
     }
@@ -63,9 +74,11 @@ impl Service {
     }
 
     fn order(&self, order: Order) {
-        if let Some(orders) = &self.orders {
-            // Full: the minute's look is as good.
-            let _ = orders.try_send(order);
+        if let Some(orders) = &self.orders
+            && orders.try_send(order).is_err()
+        {
+            // The thread has much to read, and sees this before it waits again.
+            self.missed.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -80,10 +93,13 @@ impl Drop for Service {
     }
 }
 
-fn run(mut finder: Finder, ordered: &mpsc::Receiver<Order>, findings: &Sender<Findings>) {
+fn run(mut finder: Finder, ordered: &mpsc::Receiver<Order>, missed: &AtomicBool, findings: &Sender<Findings>) {
     let mut next_look = Instant::now() + PERIOD;
     let (mut second, mut looked) = (Instant::now(), 0);
     loop {
+        if missed.swap(false, Ordering::Relaxed) {
+            next_look = next_look.min(Instant::now() + CATCH_UP);
+        }
         let left = next_look.saturating_duration_since(Instant::now());
         let order = match left {
             // Also while programs start without end.
@@ -97,6 +113,7 @@ fn run(mut finder: Finder, ordered: &mpsc::Receiver<Order>, findings: &Sender<Fi
                 }
                 looked += 1;
                 if looked > MOST_AT_ONCE {
+                    missed.store(true, Ordering::Relaxed);
                     continue;
                 }
                 finder.look_at(pid)
