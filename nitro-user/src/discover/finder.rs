@@ -26,6 +26,9 @@ use crate::sys::{
 const MOST_PROCESSES: usize = 65_536;
 /// Directories that the processes of one user other than root may name.
 const MOST_OF_A_USER: usize = 16;
+/// Candidates that are remembered of the processes of one user other than root, and of all of them: each is a path of up to 4 KiB, and a walk at every look.
+const MOST_SAID_BY_A_USER: usize = 1024;
+const MOST_SAID: usize = 16_384;
 /// Directories found in one look.
 const MOST_FOUND: usize = 64;
 /// Directories of which it is said that they are not watched.
@@ -48,6 +51,7 @@ struct Asked {
 #[derive(Clone, Debug)]
 struct Known {
     asked: Vec<Asked>,
+    user: u32,
     view: String,
 }
 
@@ -55,13 +59,15 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Finder {
     known: HashMap<Run, Known>,
+    /// How many candidates are remembered of each user other than root.
+    said: HashMap<u32, usize>,
 }
 
 impl Finder {
     /// Looks at all processes, homes and the system.
     pub fn look(&mut self) -> Findings {
         let runs: HashSet<Run> = facts::processes().into_iter().filter_map(facts::run).collect();
-        self.known.retain(|run, _| runs.contains(run));
+        self.forget(|run| !runs.contains(run));
         for run in runs {
             self.meet(run);
         }
@@ -111,7 +117,7 @@ impl Finder {
         let Some(run) = facts::run(pid) else {
             return Findings::default();
         };
-        self.known.retain(|other, _| other.pid != pid);
+        self.forget(|other| other.pid == pid);
         self.meet(run.clone());
         let Some(known) = self.known.get(&run).filter(|known| !known.asked.is_empty()) else {
             return Findings::default();
@@ -127,11 +133,30 @@ impl Finder {
             return;
         }
         let Some(seen) = facts::look(&run) else { return };
-        let known = Known {
+        let mut known = Known {
             asked: asked(&seen),
+            user: seen.user.user,
             view: seen.view,
         };
+        if known.user != 0 {
+            let all: usize = self.said.values().sum();
+            let said = self.said.entry(known.user).or_default();
+            let left = MOST_SAID_BY_A_USER
+                .saturating_sub(*said)
+                .min(MOST_SAID.saturating_sub(all));
+            known.asked.truncate(left);
+            *said += known.asked.len();
+        }
         self.known.insert(run, known);
+    }
+
+    fn forget(&mut self, is_over: impl Fn(&Run) -> bool) {
+        for (_, known) in self.known.extract_if(|run, _| is_over(run)) {
+            if let Some(said) = self.said.get_mut(&known.user) {
+                *said = said.saturating_sub(known.asked.len());
+            }
+        }
+        self.said.retain(|_, said| *said > 0);
     }
 }
 
