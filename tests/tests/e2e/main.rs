@@ -35,6 +35,7 @@ mod receipts;
 mod removal;
 mod several;
 mod silent;
+mod stores;
 mod storm;
 mod unwatch;
 mod written;
