@@ -17,12 +17,12 @@ use std::{
 
 use super::stores::Store;
 use crate::{
-    sys::stat::{self, Status, kernel_device},
+    sys::{
+        mounts,
+        stat::{self, Status, kernel_device},
+    },
     units::{FileId, FileVersion},
 };
-
-/// The mount table of the calling thread; that of the process would be its first thread's.
-pub(super) const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
 
 /// Entries after which the table is thrown away and learned anew: mounts that come and go must not add up.
 const MOST_KNOWN: usize = 65_536;
@@ -39,7 +39,7 @@ pub struct Devices {
 
 impl Default for Devices {
     fn default() -> Self {
-        Self::of(Path::new(MOUNTINFO))
+        Self::of(Path::new(mounts::OWN))
     }
 }
 

@@ -1,10 +1,17 @@
 //! What the catalog tells the engine: models, their parts and their order. Values only.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{FileId, Moment};
+use crate::{
+    sys::top::Top,
+    units::{FileId, Moment},
+};
 
 /// A file that was written to less than so long ago may not be complete.
 pub const AT_REST: Duration = Duration::from_secs(10);
@@ -57,7 +64,7 @@ impl LayoutKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The canonical path of the watch root.
-    pub root: Arc<std::path::Path>,
+    pub root: Top,
     /// Path below the root, without `..`, without symbolic links.
     pub below: PathBuf,
 }
@@ -74,6 +81,13 @@ pub struct Part {
     pub header: u64,
     /// Where the warmers find it.
     pub place: Place,
+}
+
+impl Part {
+    /// Whether it is the absolute path `path`, or below it.
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.place.root.join(&self.place.below).starts_with(path)
+    }
 }
 
 /// Files that are loaded together, in the order in which they are loaded.

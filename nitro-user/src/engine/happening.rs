@@ -39,7 +39,7 @@ pub enum Skip {
     DirectIo,
     /// It was in the page cache already.
     Resident,
-    /// Deleted or replaced.
+    /// Deleted, replaced, or no longer watched.
     Gone,
     /// Changed on disk.
     Changed,
@@ -81,7 +81,7 @@ impl Skip {
         match self {
             Self::DirectIo => "reads with O_DIRECT, past the page cache",
             Self::Resident => "already in the page cache",
-            Self::Gone => "deleted or replaced",
+            Self::Gone => "deleted, replaced, or no longer watched",
             Self::Changed => "changed on disk",
             Self::Written => "being written, or changed a moment ago",
             Self::Busy => "too many loads at once",

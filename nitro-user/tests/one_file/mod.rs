@@ -26,7 +26,7 @@ pub fn policy(ceiling: u64) -> Policy {
 /// What the catalog says of the file.
 pub fn description(size: u64) -> Description {
     let place = Place {
-        root: Arc::from(Path::new("/r")),
+        root: Path::new("/r").into(),
         below: "f".into(),
     };
     let part = Part {

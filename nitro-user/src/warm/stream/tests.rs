@@ -35,7 +35,7 @@ impl Bench {
             size: believed,
             header: 0,
             place: Place {
-                root: Arc::from(real.parent().unwrap()),
+                root: real.parent().unwrap().into(),
                 below: Path::new(real.file_name().unwrap()).into(),
             },
         };
