@@ -18,7 +18,7 @@ mod watcher;
 use std::{
     collections::HashMap,
     os::fd::{AsFd, BorrowedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -44,7 +44,7 @@ use super::{
     attach::ProgramReport,
     ebpf::{ThreadCounts, Usage},
 };
-use crate::units::FileId;
+use crate::{sys::top::Top, units::FileId};
 
 /// Events that may wait to be taken; what comes then is dropped and counted.
 const MOST_EVENTS: usize = 1 << 16;
@@ -77,8 +77,8 @@ fn remedy(error: Errno) -> &'static str {
 pub struct Named {
     /// Which file.
     pub file: FileId,
-    /// Canonical path of its watch root.
-    pub root: Arc<Path>,
+    /// Its watch root.
+    pub root: Top,
     /// Path below the root.
     pub below: PathBuf,
 }

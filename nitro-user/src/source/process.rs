@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::mpsc::Sender;
 
 use crate::{
-    sys::{block, power},
+    sys::{block, power, proc::read_at_most},
     units::FileId,
 };
 
@@ -141,7 +141,7 @@ fn answer(question: Question, supplies: &Path) -> Option<Answer> {
             user: user(process)?,
         }),
         Question::Arguments(process) => {
-            let mut bytes = read_at_most(&format!("/proc/{process}/cmdline"), COMMAND_LINE_BYTES)?;
+            let mut bytes = read_at_most(format!("/proc/{process}/cmdline"), COMMAND_LINE_BYTES)?;
             if bytes.last() == Some(&0) {
                 bytes.pop();
             }
@@ -171,24 +171,13 @@ fn answer(question: Question, supplies: &Path) -> Option<Answer> {
     }
 }
 
-fn read_at_most(path: &str, most: usize) -> Option<Vec<u8>> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    fs::File::open(path)
-        .ok()?
-        .take(most as u64)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    Some(bytes)
-}
-
 fn name(process: u32) -> Option<String> {
-    let bytes = read_at_most(&format!("/proc/{process}/comm"), 64)?;
+    let bytes = read_at_most(format!("/proc/{process}/comm"), 64)?;
     Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
 fn user(process: u32) -> Option<u32> {
-    let status = read_at_most(&format!("/proc/{process}/status"), 4096)?;
+    let status = read_at_most(format!("/proc/{process}/status"), 4096)?;
     let status = String::from_utf8_lossy(&status).into_owned();
     status
         .lines()
@@ -201,24 +190,31 @@ fn has_ended(process: u32) -> bool {
     found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH))
 }
 
-/// Looks through the process's descriptors; 1024 at most, a loader opens its model early.
+/// Looks through the process's descriptors; 1024 at most, a loader opens its model early. Only /proc is asked: `stat` of a file on a server that has died would
+/// not return. Before Linux 5.14 it does not tell the inode, and `stat` it is.
 fn direct(process: u32, file: FileId) -> Option<bool> {
     let mut found = None;
-    for entry in fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten().take(1024) {
-        let Ok(status) = fs::metadata(entry.path()) else {
-            continue;
-        };
-        if std::os::unix::fs::MetadataExt::ino(&status) != file.inode {
-            continue;
-        }
-        let info = format!("/proc/{process}/fdinfo/{}", entry.file_name().to_string_lossy());
-        let Some(info) = read_at_most(&info, 4096) else {
+    for entry in fs::read_dir(format!("/proc/{process}/fdinfo"))
+        .ok()?
+        .flatten()
+        .take(1024)
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(info) = read_at_most(format!("/proc/{process}/fdinfo/{name}"), 4096) else {
             continue;
         };
         let info = String::from_utf8_lossy(&info).into_owned();
-        let flags = info
-            .lines()
-            .find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+        let field = |name: &str| info.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
+        let inode = match field("ino:") {
+            Some(inode) => inode.parse().ok(),
+            None => fs::metadata(format!("/proc/{process}/fd/{name}"))
+                .ok()
+                .map(|status| std::os::unix::fs::MetadataExt::ino(&status)),
+        };
+        if inode != Some(file.inode) {
+            continue;
+        }
+        let flags = field("flags:").and_then(|flags| i32::from_str_radix(flags, 8).ok());
         let is_direct = flags.is_some_and(|flags| flags & libc::O_DIRECT != 0);
         found = Some(found.unwrap_or(false) || is_direct);
     }
