@@ -27,7 +27,7 @@ pub enum CatalogRequest {
     },
     /// Watch this directory, too, unless it is known. A [`CatalogEvent::Scanned`] follows when it has been looked through.
     Watch(WatchRoot),
-    /// Watch nothing at or below this absolute path from now on. Answered by [`CatalogEvent::Left`], in the order of the requests.
+    /// Watch nothing at or below this absolute path from now on. Answered by [`CatalogEvent::Left`].
     Unwatch(PathBuf),
 }
 
@@ -53,8 +53,8 @@ pub enum CatalogEvent {
         /// The file.
         file: FileId,
     },
-    /// The answer to [`CatalogRequest::Unwatch`]: what went. The `Unwatched` it led to came before.
-    Left(Result<Left, Kept>),
+    /// The answer to [`CatalogRequest::Unwatch`] of this path: what went. The `Unwatched` it led to came before.
+    Left(PathBuf, Result<Left, Kept>),
     /// Something for the log: what could not be watched or was refused, and what to do. Rate-limited.
     Warning(String),
 }

@@ -1,7 +1,7 @@
 //! The engine and what carries its actions out. Owned by the daemon's one task; nothing here blocks.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     future::Future,
     time::Duration,
 };
@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::{Audience, Found, Started, queries::Unwatching, stop::LetGo, telling::Telling};
 use crate::{
-    catalog::{BATCH, CatalogEvent, CatalogRequest, service::CatalogService},
+    catalog::{BATCH, CatalogEvent, CatalogRequest, parts::Catalogs, report::ScanReport},
     config::Config,
     discover::service::Service,
     engine::{
@@ -48,7 +48,9 @@ pub struct Wiring {
     /// Who warms on others' account.
     helpers: Option<Helpers>,
     processes: LetGo<ProcessReader>,
-    pub(super) catalog: LetGo<CatalogService>,
+    pub(super) catalog: LetGo<Catalogs>,
+    /// What each part of it has found last.
+    pub(super) reports: BTreeMap<usize, ScanReport>,
     actions: VecDeque<Action>,
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
@@ -78,7 +80,7 @@ impl Wiring {
     pub fn new(
         config: &Config,
         mode: EventMode,
-        catalog: LetGo<CatalogService>,
+        catalog: LetGo<Catalogs>,
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
         devices: DeviceStore,
@@ -98,6 +100,7 @@ impl Wiring {
             workers: Workers::new(outcomes, accountant),
             processes: LetGo::new(ProcessReader::start(answers, config.power_supplies.clone())?),
             catalog,
+            reports: BTreeMap::new(),
             actions: VecDeque::new(),
             named: HashMap::new(),
             unplaced: VecDeque::new(),
@@ -252,7 +255,8 @@ impl Wiring {
                     tracing::warn!("{warning}");
                 }
                 if let Some((started, _)) = &mut self.started {
-                    let now = Found::of(&report);
+                    self.reports.insert(report.part, report);
+                    let now = Found::of(&ScanReport::joined(self.reports.values()));
                     let before = std::mem::replace(&mut started.found, now.clone());
                     self.note_news(&before.directories, &now.directories);
                 }
@@ -273,7 +277,7 @@ impl Wiring {
                 });
                 source.watch_at(named.collect());
             }
-            CatalogEvent::Left(left) => self.left(left),
+            CatalogEvent::Left(path, left) => self.left(&path, left),
             CatalogEvent::Changed(file) => self.feed(Input::Changed { file }),
             CatalogEvent::Described(description, file) => {
                 for process in self.named.remove(&file).unwrap_or_default() {
