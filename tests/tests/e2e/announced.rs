@@ -211,8 +211,12 @@ fn what_nobody_reads_yet_gives_way_to_everybody_within_a_tenth_of_a_second() {
         let before = ours();
         std::thread::sleep(Duration::from_secs(1));
         let after = ours();
-        // A read of the neighbour may be counted on one side of a look alone.
-        assert!(after.abs_diff(before) <= 8192, "{} KiB", after.abs_diff(before) >> 10);
+        // Some reads of the neighbour may be counted on one side of a look alone; a request of ours is 128 KiB at least.
+        assert!(
+            after.abs_diff(before) <= 64 << 10,
+            "{} KiB",
+            after.abs_diff(before) >> 10
+        );
         assert_eq!(agent.ask("status").unwrap()["loads"][0]["stage"], "announced");
         drop(neighbour);
         let here = resident_all(&weights);
@@ -261,7 +265,7 @@ fn on_battery_only_readers_that_are_seen_are_helped() {
         let status = agent.ask("status").unwrap();
         assert_eq!(status["on_battery"], false);
         // What is held, and for whom.
-        let held = settled(Duration::from_millis(500), || resident_all(&weights));
+        let held = settled(Duration::from_millis(1500), || resident_all(&weights));
         let status = agent.ask("status").unwrap();
         let holding = &status["holdings"][0];
         assert_eq!(

@@ -74,6 +74,9 @@ impl Knowledge {
     }
 }
 
+/// A rate over so much busy time is kept instead of the present one.
+const SURE: Duration = Duration::from_millis(500);
+
 /// Nothing that is not urgent is tried again so soon after somebody else has used a device.
 const QUIET: Duration = Duration::from_millis(250);
 
@@ -88,6 +91,9 @@ pub struct Device {
     known: Knowledge,
     /// What was kept last.
     kept: Knowledge,
+    /// Time that it was kept busy, and bytes that it delivered then: over seconds its rate is surer than over a sample, which can hold two slices of a limit.
+    busy: Duration,
+    delivered: u64,
     /// Its rate was not measured since the agent began: the first sample counts for more than what was remembered.
     remembered: bool,
     busy_since: Moment,
@@ -125,11 +131,15 @@ impl Device {
 
     /// What is worth keeping of it, if there is any news.
     pub fn news(&mut self) -> Option<Knowledge> {
-        if self.known.is_like(&self.kept) {
+        let mut known = self.known;
+        if self.busy >= SURE {
+            known.rate = Some(Rate::over(self.delivered, self.busy));
+        }
+        if known.is_like(&self.kept) {
             return None;
         }
-        self.kept = self.known;
-        Some(self.known)
+        self.kept = known;
+        Some(known)
     }
 
     /// Bytes with its workers.
@@ -184,6 +194,8 @@ impl Device {
         // Steps that were resident take no time of the device and say nothing about it.
         if busy >= SAMPLE && self.busy_bytes >= 2 * STEP {
             let sample = Rate::over(self.busy_bytes, busy);
+            self.busy += busy;
+            self.delivered += self.busy_bytes;
             let before = self.known.rate.filter(|_| !std::mem::take(&mut self.remembered));
             self.known.rate = Some(before.map_or(sample, |rate| {
                 let weight = if sample.0 > rate.0 { RISE } else { FALL };

@@ -123,10 +123,11 @@ impl Device {
         match self {
             // Over in a moment, and noisier for it.
             Self::Cached => 45,
-            Self::Gp1000 | Self::Store => 5,
+            Self::Store => 3,
+            Self::Gp1000 | Self::Head => 5,
             _ if kind == Kind::MapRandom => 5,
             Self::Unlimited if self.loads_per_figure(kind) > 1 => 45,
-            Self::Unlimited | Self::D300 | Self::D125 | Self::Head => 15,
+            Self::Unlimited | Self::D300 | Self::D125 => 15,
         }
     }
 
