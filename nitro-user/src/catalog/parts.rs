@@ -126,7 +126,7 @@ impl Catalogs {
                     let roots = part.far.as_ref().map(|(_, roots)| roots);
                     roots.is_some_and(|roots| roots.iter().any(|root| path.starts_with(root)))
                 };
-                let only_far = far.iter().any(|part| below(part));
+                let only_far = far.iter().any(below);
                 for part in far {
                     part.service.ask(request.clone())?;
                 }
