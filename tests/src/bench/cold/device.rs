@@ -111,7 +111,7 @@ impl Device {
     /// Readers in several places are measured where requests bind, and where there is nothing to gain.
     pub fn has(self, kind: Kind) -> bool {
         match kind {
-            _ if self.store().is_some() => matches!(kind, Kind::Map | Kind::Populate | Kind::Read | Kind::Shards),
+            _ if self.store().is_some() => matches!(kind, Kind::Map | Kind::Populate | Kind::Read),
             Kind::Direct => self != Self::Cached,
             Kind::Cursors | Kind::Threads | Kind::Ranks => matches!(self, Self::Gp1000 | Self::Cached),
             _ => true,
