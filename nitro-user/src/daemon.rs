@@ -1,6 +1,6 @@
 //! The only wiring: owns the channels and the order of start and stop.
 //!
-//! Start: capabilities, control socket, roots, catalog, eBPF, watch, say ready. Then one task owns the engine and everything that does not block: it drains the ring, hands
+//! Start: rights given up (before any thread), control socket, roots, catalog, eBPF, watch, say ready. Then one task owns the engine and everything that does not block: it drains the ring, hands
 //! inputs to the engine and carries its actions out. What blocks has threads: the catalog, /proc, one per load being warmed. Stop: no new
 //! steps, detach, threads end; one that hangs in a dead file system does not hold the process. The control socket goes last, so that the next
 //! agent finds either this one or nothing.
@@ -9,6 +9,7 @@
 //! task; requests to the catalog and to /proc, dropped, since they come again with the next access; queries from the control socket, the
 //! asking connection waits, for a bounded time.
 
+pub mod rights;
 mod status;
 mod stop;
 mod telling;
@@ -25,6 +26,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use self::{
+    rights::Rights,
     stop::{LetGo, StopSignals},
     wiring::Wiring,
 };
@@ -38,7 +40,7 @@ use crate::{
         attach::Attachment,
         ebpf::{EbpfSource, Options},
     },
-    sys::{capability, clock, memory, readiness},
+    sys::{clock, confine::Confined, memory, readiness},
     units::{ByteCount, FileId},
 };
 
@@ -70,6 +72,9 @@ pub struct Started {
     pub ceiling: ByteCount,
     /// Nothing is warmed.
     pub dry_run: bool,
+    /// What the agent may still do.
+    #[serde(skip)]
+    pub confined: Confined,
     /// From the start of the process's work to here.
     pub seconds: f64,
 }
@@ -115,11 +120,11 @@ pub trait Audience {
     fn stopping(&mut self, _signal: &str) {}
 }
 
-/// Runs the agent until SIGINT or SIGTERM.
+/// Runs the agent until SIGINT or SIGTERM, with what [`rights::prepare`] has left.
 ///
 /// # Errors
 /// What keeps it from starting; a failure of the event source.
-pub fn run(config: Config, audience: impl Audience) -> anyhow::Result<()> {
+pub fn run(config: Config, rights: Rights, audience: impl Audience) -> anyhow::Result<()> {
     clock::begin();
     let runtime = tokio::runtime::Builder::new_current_thread()
         // Sockets and signals are looked at after every turn of a task: by default it is every 61st, seconds under a storm of events.
@@ -127,25 +132,28 @@ pub fn run(config: Config, audience: impl Audience) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let done = runtime.block_on(serve(config, audience));
+    let done = runtime.block_on(serve(config, rights, audience));
     // Threads that hang in a dead file system must not keep the process.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()> {
+async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut signals = StopSignals::take()?;
-    capability::check()?;
+    let Rights { starter, confined } = rights;
+    for refused in &confined.refused {
+        tracing::debug!("a right was not given up: {refused}");
+    }
 
     // Before anything is attached: a second agent would only do what the first does already.
     let (socket, group) = (config.socket.clone(), config.socket_group.clone());
     let claim = move || control::socket::claim(&socket, group.as_deref());
-    let Some(claimed) = signals.unless_stopped(claim).await? else {
+    let Some(claimed) = signals.unless(starter.run(claim)).await else {
         return Ok(());
     };
     let (server, mut queries) =
-        Server::start(claimed?, control::server::Limits::default()).context("cannot serve the control socket")?;
+        Server::start(claimed??, control::server::Limits::default()).context("cannot serve the control socket")?;
 
     let (paths, wait) = (config.roots.clone(), config.wait);
     let Some(roots) = signals
@@ -192,7 +200,13 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
         capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
         empty: config.empty_probes,
     };
-    let (mut source, attachment) = EbpfSource::open(options)?;
+    let opened = signals.unless(starter.run(move || EbpfSource::open(options))).await;
+    let Some(opened) = opened else {
+        return Ok(());
+    };
+    let (mut source, attachment) = opened??;
+    // From here on nobody has more rights than the work takes.
+    starter.end();
     let mut ring = readiness::of(source.as_fd()).context("cannot wait for the event ring")?;
 
     let (tell, mut outcomes) = mpsc::channel(1024);
@@ -210,6 +224,7 @@ async fn serve(config: Config, mut audience: impl Audience) -> anyhow::Result<()
         found: Found::of(&report),
         ceiling: config.ceiling,
         dry_run: config.dry_run,
+        confined,
         seconds: began.elapsed().as_secs_f64(),
     };
     memory::trim();

@@ -14,7 +14,7 @@ use crate::{
         client::Client,
         protocol::{Reply, Request},
     },
-    observe::status::{DeviceStatus, LoadStatus, Status},
+    observe::status::{DeviceStatus, LoadStatus, RightsStatus, Status},
     units::printable,
 };
 
@@ -108,6 +108,7 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
         );
         say("paused", &left);
     }
+    say("rights", &rights(&status.rights));
     let counters = &status.counters;
     say(
         "accesses",
@@ -136,6 +137,18 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
         lines.extend(loads(&status.loads, look));
     }
     lines
+}
+
+/// `CAP_DAC_READ_SEARCH CAP_FOWNER; no new ones`.
+fn rights(rights: &RightsStatus) -> String {
+    let mut words = match rights.capabilities.as_slice() {
+        [] => "no capabilities".to_owned(),
+        capabilities => capabilities.join(" "),
+    };
+    if rights.no_new_privileges {
+        words.push_str("; no new ones");
+    }
+    words
 }
 
 fn devices(devices: &[DeviceStatus]) -> Vec<String> {

@@ -13,7 +13,7 @@ use super::{outlet::Outlet, print::Printer};
 use crate::{
     catalog::exclude::{Exclude, Pattern},
     config::{Config, ConfigError, SOCKET, ceiling, resolve_home},
-    daemon,
+    daemon::{self, rights},
     source::attach::EventChoice,
     units::Size,
 };
@@ -68,7 +68,6 @@ pub struct Options {
 /// # Errors
 /// What keeps it from starting, or ends it.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    let _log = start_log(options.verbose, options.quiet);
     if options.watch.is_empty() {
         return Err(ConfigError::NoRoots.into());
     }
@@ -87,8 +86,11 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         socket_group: options.socket_group,
         empty_probes: std::env::var_os("NITRO_EMPTY_PROBES").is_some_and(|set| set == "1"),
     };
+    // Before the first thread: they all begin with what is left here.
+    let rights = rights::prepare(&config)?;
+    let _log = start_log(options.verbose, options.quiet);
     let printer = Printer::new(config.json, config.quiet);
-    daemon::run(config, printer)
+    daemon::run(config, rights, printer)
 }
 
 /// The log of this process, written by a thread as the lines for people are. Dropping it waits for the last lines, for a moment.

@@ -12,7 +12,7 @@ use crate::{
         load::{Load, Stage},
         plan::device::Device,
     },
-    observe::status::{CounterStatus, DeviceStatus, FullMap, LoadStatus, ProgramStatus, Status},
+    observe::status::{CounterStatus, DeviceStatus, FullMap, LoadStatus, ProgramStatus, RightsStatus, Status},
     source::ebpf::EbpfSource,
     sys::{block, clock},
     units::{ByteCount, Moment},
@@ -60,6 +60,10 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSo
         ceiling: engine.ceiling(),
         held: engine.held(),
         held_percent: engine.held_percent(),
+        rights: RightsStatus {
+            capabilities: started.confined.capabilities.clone(),
+            no_new_privileges: started.confined.no_new_privileges,
+        },
         loads: engine
             .loads()
             .filter(|load| load.stage != Stage::Ended)

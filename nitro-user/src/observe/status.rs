@@ -50,6 +50,8 @@ pub struct Status {
     pub held: ByteCount,
     /// The same as a percentage of the ceiling.
     pub held_percent: u8,
+    /// What the agent may still do.
+    pub rights: RightsStatus,
     /// Loads that have not ended.
     pub loads: Vec<LoadStatus>,
     /// Devices that the agent has warmed from.
@@ -62,6 +64,16 @@ pub struct Status {
     pub recursion_misses: Option<u64>,
     /// Maps that were full when something was to be put into them.
     pub full_maps: Vec<FullMap>,
+}
+
+/// What the agent may do, since its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RightsStatus {
+    /// Capabilities that are left, in the kernel's order.
+    pub capabilities: Vec<String>,
+    /// No program that it might start gets more.
+    pub no_new_privileges: bool,
 }
 
 /// One eBPF program.

@@ -7,6 +7,7 @@ pub mod block;
 pub mod call_cost;
 pub mod capability;
 pub mod clock;
+pub mod confine;
 pub mod memory;
 pub mod open;
 pub mod page_cache;

@@ -30,6 +30,7 @@ mod patterns;
 mod pause;
 mod receipts;
 mod removal;
+mod rights;
 mod several;
 mod silent;
 mod storm;
