@@ -139,7 +139,7 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
     lines
 }
 
-/// `CAP_DAC_READ_SEARCH CAP_FOWNER; no new ones`.
+/// `CAP_DAC_READ_SEARCH CAP_FOWNER; no new ones; system calls filtered`.
 fn rights(rights: &RightsStatus) -> String {
     let mut words = match rights.capabilities.as_slice() {
         [] => "no capabilities".to_owned(),
@@ -147,6 +147,9 @@ fn rights(rights: &RightsStatus) -> String {
     };
     if rights.no_new_privileges {
         words.push_str("; no new ones");
+    }
+    if rights.system_calls_filtered {
+        words.push_str("; system calls filtered");
     }
     words
 }

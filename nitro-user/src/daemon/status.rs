@@ -63,6 +63,7 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSo
         rights: RightsStatus {
             capabilities: started.confined.capabilities.clone(),
             no_new_privileges: started.confined.no_new_privileges,
+            system_calls_filtered: started.confined.filtered,
         },
         loads: engine
             .loads()

@@ -74,6 +74,8 @@ pub struct RightsStatus {
     pub capabilities: Vec<String>,
     /// No program that it might start gets more.
     pub no_new_privileges: bool,
+    /// System calls that the agent never makes are refused.
+    pub system_calls_filtered: bool,
 }
 
 /// One eBPF program.

@@ -8,6 +8,7 @@ pub mod call_cost;
 pub mod capability;
 pub mod clock;
 pub mod confine;
+pub mod filter;
 pub mod memory;
 pub mod open;
 pub mod page_cache;

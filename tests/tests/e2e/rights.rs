@@ -51,6 +51,7 @@ fn assert_few(pid: u32) {
         assert_eq!(set("CapBnd") & KEPT, KEPT, "{name}: {fields:?}");
         assert_eq!(set("CapInh") | set("CapAmb"), 0, "{name}: {fields:?}");
         assert_eq!(fields["NoNewPrivs"], "1", "{name}");
+        assert_eq!(fields["Seccomp"], "2", "{name}");
     }
 }
 
@@ -94,6 +95,7 @@ fn every_thread_has_few_rights_left_and_they_are_enough() {
             let kept = ["CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_SYS_PTRACE"];
             assert_eq!(rights["capabilities"], serde_json::json!(kept), "{rights:#}");
             assert_eq!(rights["no_new_privileges"], true);
+            assert_eq!(rights["system_calls_filtered"], true);
 
             let mut reader = bed.reader(&weights);
             reader.read(16 * MIB, MIB);
