@@ -17,7 +17,8 @@ mod wiring;
 
 use std::{
     collections::BTreeMap,
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::DirBuilderExt},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -32,7 +33,7 @@ use self::{
 };
 use crate::{
     catalog::{self, CatalogEvent, identity::Devices, report::ScanReport, service::CatalogService},
-    config::Config,
+    config::{Config, SOCKET},
     control::{self, Server},
     engine::happening::Happening,
     observe::history::Kept,
@@ -138,6 +139,13 @@ pub fn run(config: Config, rights: Rights, audience: impl Audience) -> anyhow::R
     done
 }
 
+/// Makes the directory of the socket where it is missing; why it cannot be made, the socket will say.
+fn make_folder(socket: &Path) {
+    if let Some(folder) = socket.parent() {
+        let _ = std::fs::DirBuilder::new().mode(0o755).create(folder);
+    }
+}
+
 async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut signals = StopSignals::take()?;
@@ -148,7 +156,12 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
 
     // Before anything is attached: a second agent would only do what the first does already.
     let (socket, group) = (config.socket.clone(), config.socket_group.clone());
-    let claim = move || control::socket::claim(&socket, group.as_deref());
+    let claim = move || {
+        if socket == Path::new(SOCKET) {
+            make_folder(&socket);
+        }
+        control::socket::claim(&socket, group.as_deref())
+    };
     let Some(claimed) = signals.unless(starter.run(claim)).await else {
         return Ok(());
     };

@@ -1,7 +1,8 @@
-//! Developer tasks: `cargo xtask build-ebpf | run | test | check | layers | bench`.
+//! Developer tasks: `cargo xtask build-ebpf | run | test | check | layers | bench | dist`.
 
 mod build_ebpf;
 mod check;
+mod dist;
 mod layers;
 mod run;
 mod workspace;
@@ -32,6 +33,8 @@ enum Task {
     Layers,
     /// Benches on a disk of their own, as root: `cargo xtask bench cold --help`.
     Bench(run::Forwarded),
+    /// The agent as one static binary, with unit, man pages, completions, Debian package and scripts, in target/dist.
+    Dist(dist::Options),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Check => check::run(),
         Task::Layers => layers::run(),
         Task::Bench(forwarded) => run::bench(&forwarded),
+        Task::Dist(options) => dist::run_with(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

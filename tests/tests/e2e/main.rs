@@ -22,6 +22,7 @@ mod direct;
 mod file_systems;
 mod following;
 mod idle;
+mod installed;
 mod killed;
 mod left_out;
 mod listing;

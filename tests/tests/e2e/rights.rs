@@ -39,7 +39,7 @@ fn threads(pid: u32) -> Vec<(String, BTreeMap<String, String>)> {
 }
 
 /// Nothing but what the work takes, in any thread.
-fn assert_few(pid: u32) {
+pub fn assert_few(pid: u32) {
     let threads = threads(pid);
     assert!(threads.len() >= 4, "{threads:?}");
     for (name, fields) in &threads {
@@ -56,7 +56,7 @@ fn assert_few(pid: u32) {
 }
 
 /// A model that its owner alone may read, in a directory of the same kind.
-fn private(bed: &Bed) -> std::path::PathBuf {
+pub fn private(bed: &Bed) -> std::path::PathBuf {
     let dir = bed.dir("models");
     let tree = gguf::single(&dir, "model", 1, 128 * MIB).unwrap();
     let close = |path: &Path, mode| {
