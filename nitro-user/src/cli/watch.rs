@@ -9,7 +9,11 @@ use std::{
 use clap::{ArgAction, Args};
 use tracing_subscriber::EnvFilter;
 
-use super::{outlet::Outlet, print::Printer};
+use super::{
+    outlet::Outlet,
+    print::{Detail, Printer},
+    text,
+};
 use crate::{
     catalog::exclude::{Exclude, Pattern},
     config::{Config, ConfigError, SOCKET, ceiling, resolve_home},
@@ -89,7 +93,12 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     // Before the first thread: they all begin with what is left here.
     let rights = rights::prepare(&config)?;
     let _log = start_log(options.verbose, options.quiet);
-    let printer = Printer::new(config.json, config.quiet);
+    let detail = match (config.quiet, options.verbose) {
+        (true, _) => Detail::Nothing,
+        (false, 0) if text::of_a_service(&io::stdout()) => Detail::Service,
+        (false, _) => Detail::All,
+    };
+    let printer = Printer::new(config.json, detail);
     daemon::run(config, rights, printer)
 }
 
