@@ -13,7 +13,7 @@ pub fn manual() -> Result<Vec<Product>> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     let mut pages = vec![page(command.clone())?];
-    for subcommand in command.get_subcommands() {
+    for subcommand in command.get_subcommands().filter(|one| !one.is_hide_set()) {
         let name = format!("nitro-agent-{}", subcommand.get_name());
         let page_name: &'static str = name.clone().leak();
         pages.push(page(subcommand.clone().name(page_name).display_name(name))?);
@@ -65,7 +65,7 @@ mod tests {
         for flag in Cli::command().get_arguments().filter_map(clap::Arg::get_long) {
             assert!(top.contains(&format!("--{flag}")), "{flag}");
         }
-        for command in Cli::command().get_subcommands() {
+        for command in Cli::command().get_subcommands().filter(|one| !one.is_hide_set()) {
             let page = text(&format!("nitro-agent-{}", command.get_name()));
             assert!(page.contains("Examples"), "{page}");
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     catalog::exclude::Exclude,
     source::attach::EventChoice,
-    sys::memory,
+    sys::{cgroup, memory},
     units::{ByteCount, Size},
 };
 
@@ -27,6 +27,8 @@ pub struct Config {
     pub exclude: Exclude,
     /// Programs whose reads are neither helped nor counted.
     pub ignored_programs: Vec<String>,
+    /// What is warmed is charged to the memory cgroup of whoever it is warmed for, not to the agent's.
+    pub charge_consumer: bool,
     /// Wait for roots that do not exist yet.
     pub wait: bool,
     /// One JSON object per line instead of lines for people.
@@ -41,6 +43,8 @@ pub struct Config {
     pub socket_group: Option<String>,
     /// Programs that return at once: for the cost bench.
     pub empty_probes: bool,
+    /// Where the kernel lists what supplies power: another place for tests.
+    pub power_supplies: PathBuf,
 }
 
 /// Why a configuration is refused.
@@ -81,6 +85,12 @@ pub fn resolve_home(path: &Path) -> PathBuf {
         .map(|user| user.dir)
         .or_else(|| std::env::var_os("HOME").map(PathBuf::from));
     home.map_or_else(|| path.to_owned(), |home| home.join(below))
+}
+
+/// Whose memory cgroup is charged where it is not said: the consumer's inside Kubernetes, where the node's working-set figure is made of those; else the agent's.
+pub fn charges_consumer() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+        || cgroup::of_process(std::process::id()).is_some_and(|group| group.is_of_kubernetes())
 }
 
 #[cfg(test)]

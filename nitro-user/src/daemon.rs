@@ -41,6 +41,7 @@ use crate::{
         attach::Attachment,
         ebpf::{EbpfSource, Options},
     },
+    state::devices::DeviceStore,
     sys::{clock, confine::Confined, memory, readiness},
     units::{ByteCount, FileId},
 };
@@ -149,7 +150,11 @@ fn make_folder(socket: &Path) {
 async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut signals = StopSignals::take()?;
-    let Rights { starter, confined } = rights;
+    let Rights {
+        starter,
+        confined,
+        accountant,
+    } = rights;
     for refused in &confined.refused {
         tracing::debug!("a right was not given up: {refused}");
     }
@@ -224,7 +229,20 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
 
     let (tell, mut outcomes) = mpsc::channel(1024);
     let (answer, mut answers) = mpsc::channel(1024);
-    let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer)?;
+    let directory = config.state.clone();
+    let kept = if config.dry_run {
+        DeviceStore::forgetful()
+    } else {
+        let Some(opened) = signals.unless_stopped(move || DeviceStore::open(&directory)).await? else {
+            return Ok(());
+        };
+        let (store, trouble) = opened.context("cannot keep what is learned of devices")?;
+        if let Some(trouble) = trouble {
+            tracing::warn!("{trouble}");
+        }
+        store
+    };
+    let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer, kept, accountant)?;
     wiring.watch(&mut source, found)?;
 
     let started = Started {
@@ -289,9 +307,12 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         wiring.carry_out(&mut source, &mut audience);
     };
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
-    wiring.stop(&mut audience);
+    let kept = wiring.stop(&mut audience);
+    let written = tokio::task::spawn_blocking(move || drop(kept));
     audience.stopping(signal);
     drop(source);
     server.stop(GOODBYE).await;
+    // A disk that hangs does not keep the agent.
+    let _ = tokio::time::timeout(GOODBYE, written).await;
     Ok(())
 }

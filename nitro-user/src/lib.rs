@@ -14,6 +14,7 @@ pub mod engine;
 pub mod observe;
 pub mod sim;
 pub mod source;
+pub mod state;
 pub mod sys;
 pub mod units;
 pub mod warm;

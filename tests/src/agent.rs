@@ -31,6 +31,7 @@ pub struct Agent {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     user: Option<u32>,
+    state: Option<PathBuf>,
 }
 
 impl Agent {
@@ -42,6 +43,7 @@ impl Agent {
             arguments,
             environment: Vec::new(),
             user: None,
+            state: None,
         }
     }
 
@@ -49,6 +51,13 @@ impl Agent {
     #[must_use]
     pub fn as_service(mut self, user: u32) -> Self {
         self.user = Some(user);
+        self
+    }
+
+    /// Keeps what survives a restart in `directory`.
+    #[must_use]
+    pub fn state(mut self, directory: &Path) -> Self {
+        self.state = Some(directory.to_owned());
         self
     }
 
@@ -83,7 +92,7 @@ impl Agent {
         command
             .args(&self.arguments)
             .arg("--state")
-            .arg(state.path())
+            .arg(self.state.as_deref().unwrap_or(state.path()))
             .arg("--socket")
             .arg(&socket);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

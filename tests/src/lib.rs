@@ -1,6 +1,7 @@
 //! The test rig: everything an end-to-end test or a bench of the agent needs around it.
 //!
 //! - [`disk::TestDisk`]: a file system that is really cold after its caches were dropped;
+//! - [`store::Store`]: a file system whose server takes its time, or stalls;
 //! - [`limit::IoLimit`]: one group in which reader and agent share a device's rate, so that the agent cannot cheat;
 //! - [`tree`]: models on disk as loaders find them, the same for the same seed;
 //! - [`readers`]: loaders, each in a process of its own;
@@ -22,6 +23,7 @@ pub mod limit;
 pub mod readers;
 pub mod scratch;
 pub mod stats;
+pub mod store;
 pub mod sweep;
 pub mod sys;
 pub mod tracefs;

@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "units",
         ],
     ),
+    ("state", &["state", "engine::plan::device", "units"]),
     ("sim", &["sim", "engine", "catalog::model", "units"]),
     // Values of what happened; for its tests also what a receipt is made of.
     (

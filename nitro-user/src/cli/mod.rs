@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::ConfigError;
+use crate::{config::ConfigError, warm::account};
 
 /// Makes large read-mostly files load at the speed of the device the first time.
 #[derive(Debug, Parser)]
@@ -44,6 +44,9 @@ enum Command {
     Pause(pause::PauseOptions),
     /// Go on after `pause`.
     Resume(pause::ResumeOptions),
+    /// Started by the agent: makes the processes that warm on others' account.
+    #[command(name = account::SUBCOMMAND, hide = true)]
+    AccountHelper,
 }
 
 /// Carries a command line out.
@@ -56,6 +59,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Loads(options)) => loads::run(&options),
         Some(Command::Pause(options)) => pause::pause(&options),
         Some(Command::Resume(options)) => pause::resume(&options),
+        Some(Command::AccountHelper) => Ok(account::parent()?),
         None => watch::run(cli.watch),
     }
 }
@@ -92,7 +96,10 @@ mod tests {
 
     #[test]
     fn every_subcommand_has_examples() {
-        for command in Cli::command().get_subcommands() {
+        for command in Cli::command()
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set())
+        {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:"), "{}", command.get_name());
         }

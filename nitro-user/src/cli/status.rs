@@ -21,6 +21,9 @@ use crate::{
 /// Columns of a model's name on a terminal.
 const MODEL: usize = 32;
 
+/// Models of which it is said how much of them is held.
+const HOLDINGS: usize = 8;
+
 /// Columns of a program's name on a terminal.
 const PROGRAM: usize = 20;
 
@@ -98,6 +101,27 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
             status.held, status.held_percent, status.ceiling
         ),
     );
+    for (number, holding) in status.holdings.iter().take(HOLDINGS).enumerate() {
+        let mut what = format!(
+            "{} of {} for {}",
+            holding.bytes,
+            printable(&holding.model),
+            text::program(holding.program.as_deref(), holding.pid, usize::MAX)
+        );
+        if let Some(group) = &holding.charged_to {
+            what.push_str(&format!(", charged to {}", printable(group)));
+        }
+        say(if number == 0 { "held" } else { "" }, &what);
+    }
+    if status.holdings.len() > HOLDINGS {
+        say(
+            "",
+            &format!("and of {} more: see --json", status.holdings.len() - HOLDINGS),
+        );
+    }
+    if status.on_battery {
+        say("battery", "only readers that were seen to read are helped");
+    }
     if status.dry_run {
         say("dry run", "nothing is warmed");
     }

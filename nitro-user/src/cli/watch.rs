@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use super::{
@@ -16,11 +16,21 @@ use super::{
 };
 use crate::{
     catalog::exclude::{Exclude, Pattern},
-    config::{Config, ConfigError, SOCKET, ceiling, resolve_home},
+    config::{Config, ConfigError, SOCKET, ceiling, charges_consumer, resolve_home},
     daemon::{self, rights},
     source::attach::EventChoice,
+    sys::power,
     units::Size,
 };
+
+/// Whose memory cgroup pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Charge {
+    /// The one of the process that it is warmed for, never beyond what is left there.
+    Consumer,
+    /// The agent's.
+    Agent,
+}
 
 /// Flags of the agent.
 #[derive(Debug, Args)]
@@ -47,6 +57,9 @@ pub struct Options {
     /// Neither help nor count what this program reads; repeatable. The name is that of ps -o comm.
     #[arg(long, value_name = "NAME")]
     ignore_program: Vec<String>,
+    /// Whose memory cgroup pays for what is warmed. By default the agent's; inside Kubernetes the consumer's.
+    #[arg(long, value_enum, value_name = "WHO")]
+    charge: Option<Charge>,
     /// Wait for directories that do not exist yet.
     #[arg(long)]
     wait: bool,
@@ -82,6 +95,9 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         dry_run: options.dry_run,
         exclude: Exclude::new(&options.exclude)?,
         ignored_programs: options.ignore_program,
+        charge_consumer: options
+            .charge
+            .map_or_else(charges_consumer, |charge| charge == Charge::Consumer),
         wait: options.wait,
         json: options.json,
         quiet: options.quiet,
@@ -89,6 +105,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         socket: options.socket,
         socket_group: options.socket_group,
         empty_probes: std::env::var_os("NITRO_EMPTY_PROBES").is_some_and(|set| set == "1"),
+        power_supplies: std::env::var_os("NITRO_POWER_SUPPLIES").map_or_else(|| power::SUPPLIES.into(), Into::into),
     };
     // Before the first thread: they all begin with what is left here.
     let rights = rights::prepare(&config)?;

@@ -34,6 +34,7 @@ impl Caller {
     /// Takes out of `status` what this caller must not see.
     pub fn narrow(self, status: &mut Status) {
         status.loads.retain(|load| self.sees(load.user));
+        status.holdings.retain(|holding| self.sees(holding.user));
     }
 }
 

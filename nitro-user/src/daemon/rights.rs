@@ -3,7 +3,7 @@
 //!
 //! In: the configuration, which says which features are on. Out: a thread that does the privileged steps, and what is left to everybody else. Threads inherit
 //! rights from whoever starts them, so that nothing has to be synchronised: all but the starter have few from their first instruction, and when the agent says that it
-//! is ready the starter has ended. A program that the agent will have to start one day is to be started by it as well: it is the only thread that may.
+//! is ready the starter has ended. A program that has to be started is started before all of it.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -20,6 +20,7 @@ use crate::{
         capability::{self, Feature},
         confine::{self, Confined},
     },
+    warm::account::Accountant,
 };
 
 /// What is left after the rights have been given up, and who still has all.
@@ -29,6 +30,8 @@ pub struct Rights {
     pub(super) starter: Starter,
     /// What everybody else has.
     pub(super) confined: Confined,
+    /// Makes the processes that warm on others' account, where that was asked for: another program, with rights of its own.
+    pub(super) accountant: Option<Accountant>,
 }
 
 /// Gives up what `config` does not need, for this thread and all that it will start. To be called before there is another thread.
@@ -37,21 +40,31 @@ pub struct Rights {
 /// A capability is missing that nothing works without; no thread to be had.
 pub fn prepare(config: &Config) -> anyhow::Result<Rights> {
     capability::check()?;
+    // A program: none can be started any more below.
+    let accountant = match config.charge_consumer && !config.dry_run {
+        true => Some(Accountant::start().context("cannot start the process that warms on others' account")?),
+        false => None,
+    };
     let starter = Starter::begin().context("cannot start a thread")?;
     let confined = confine::confine(&features(config));
-    Ok(Rights { starter, confined })
+    Ok(Rights {
+        starter,
+        confined,
+        accountant,
+    })
 }
 
 /// What of the agent's work that takes rights of its own is on.
 fn features(config: &Config) -> Vec<Feature> {
     let mut features = Vec::new();
-    if config.socket.parent().is_some_and(|folder| !is_ours(folder)) {
-        features.push(Feature::SocketElsewhere);
+    let socket = config.socket.parent().is_some_and(|folder| !is_ours(folder));
+    if socket || !is_ours(&config.state) {
+        features.push(Feature::Elsewhere);
     }
     features
 }
 
-/// Whether names in `folder` can be removed without a capability. One that is not there yet will be made by us.
+/// Whether names in `folder` can be made and removed without a capability; of one that is not there yet, whether it can be made.
 fn is_ours(folder: &Path) -> bool {
     const OWNER: u32 = 0o300;
     const OTHERS: u32 = 0o003;
@@ -61,9 +74,10 @@ fn is_ours(folder: &Path) -> bool {
         folder
     };
     let us = nix::unistd::geteuid().as_raw();
-    folder.metadata().map_or(true, |found| {
-        found.mode() & OTHERS == OTHERS || found.uid() == us && found.mode() & OWNER == OWNER
-    })
+    match folder.metadata() {
+        Ok(found) => found.mode() & OTHERS == OTHERS || found.uid() == us && found.mode() & OWNER == OWNER,
+        Err(_) => folder.parent().is_none_or(is_ours),
+    }
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -118,10 +132,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         assert!(is_ours(path));
-        assert!(is_ours(&path.join("not there yet")));
+        assert!(is_ours(&path.join("not/there yet")));
         assert!(is_ours(Path::new("/tmp")));
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o500)).unwrap();
-        assert!(!is_ours(path));
+        assert!(!is_ours(path) && !is_ours(&path.join("not/there yet")));
         if nix::unistd::geteuid().is_root() {
             std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
             std::os::unix::fs::chown(path, Some(65534), None).unwrap();

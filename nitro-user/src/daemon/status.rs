@@ -9,12 +9,15 @@ use super::Started;
 use crate::{
     engine::{
         Engine,
+        holdings::Holding,
         load::{Load, Stage},
         plan::device::Device,
     },
-    observe::status::{CounterStatus, DeviceStatus, FullMap, LoadStatus, ProgramStatus, RightsStatus, Status},
+    observe::status::{
+        CounterStatus, DeviceStatus, FullMap, HoldingStatus, LoadStatus, ProgramStatus, RightsStatus, Status,
+    },
     source::ebpf::EbpfSource,
-    sys::{block, clock},
+    sys::{block, cgroup, clock},
     units::{ByteCount, Moment},
 };
 
@@ -65,6 +68,13 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSo
             no_new_privileges: started.confined.no_new_privileges,
             system_calls_filtered: started.confined.filtered,
         },
+        on_battery: engine.spares(),
+        holdings: engine
+            .holdings()
+            .into_iter()
+            .map(|holding| holding_status(holding, engine.charges_consumer()))
+            .collect(),
+        own_cgroup: group_of(std::process::id()),
         loads: engine
             .loads()
             .filter(|load| load.stage != Stage::Ended)
@@ -99,6 +109,26 @@ fn load_status(load: &Load) -> LoadStatus {
         window: load.window(),
         in_flight: ByteCount(load.in_flight),
         bytes: load.model_bytes(),
+    }
+}
+
+fn group_of(process: u32) -> Option<String> {
+    cgroup::of_process(process).map(|group| group.name().to_owned())
+}
+
+fn holding_status(holding: Holding, charges_consumer: bool) -> HoldingStatus {
+    let payer = if charges_consumer {
+        holding.process
+    } else {
+        std::process::id()
+    };
+    HoldingStatus {
+        user: holding.user,
+        charged_to: group_of(payer),
+        model: holding.model,
+        program: holding.program,
+        pid: holding.process,
+        bytes: holding.bytes,
     }
 }
 

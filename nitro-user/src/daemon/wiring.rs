@@ -24,9 +24,13 @@ use crate::{
         ebpf::{EbpfSource, SourceError, ThreadCounts},
         process::{Answer, ProcessReader, Question},
     },
+    state::devices::DeviceStore,
     sys::{clock, threads},
     units::{ByteRange, FileId, Moment},
-    warm::workers::Workers,
+    warm::{
+        account::{Accountant, Helpers},
+        workers::Workers,
+    },
 };
 
 /// Everything that the daemon's task owns, but the channels' receiving ends.
@@ -36,11 +40,16 @@ pub struct Wiring {
     dropped: u64,
     engine: Engine,
     workers: Workers,
+    /// Who warms on others' account.
+    helpers: Option<Helpers>,
     processes: LetGo<ProcessReader>,
     catalog: LetGo<CatalogService>,
     actions: VecDeque<Action>,
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
+    devices: DeviceStore,
+    /// What identifies a device beyond a restart, by its number.
+    identities: HashMap<u32, String>,
     history: History,
     telling: Telling,
     /// What was said when the agent was ready, and when that was.
@@ -58,6 +67,8 @@ impl Wiring {
         catalog: LetGo<CatalogService>,
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
+        devices: DeviceStore,
+        accountant: Option<Accountant>,
     ) -> std::io::Result<Self> {
         Ok(Self {
             mode,
@@ -66,12 +77,16 @@ impl Wiring {
                 ceiling: config.ceiling,
                 dry_run: config.dry_run,
                 ignored: config.ignored_programs.clone(),
+                charge_consumer: config.charge_consumer,
             }),
-            workers: Workers::new(outcomes),
-            processes: LetGo::new(ProcessReader::start(answers)?),
+            helpers: accountant.as_ref().map(Accountant::helpers),
+            workers: Workers::new(outcomes, accountant),
+            processes: LetGo::new(ProcessReader::start(answers, config.power_supplies.clone())?),
             catalog,
             actions: VecDeque::new(),
             named: HashMap::new(),
+            devices,
+            identities: HashMap::new(),
             history: History::default(),
             telling: Telling::default(),
             started: None,
@@ -96,18 +111,27 @@ impl Wiring {
             actions,
             processes,
             mode,
+            helpers,
             ..
         } = self;
         let mode = *mode;
-        source.drain(most, |event| match Hook::from_number(event.hook) {
-            Some(Hook::Exec) => processes.ask(Question::Arguments(event.process)),
-            Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
-                actions.extend(engine.handle(clock::now(), Input::Ended { process: event.process }));
-            }
+        let is_helper = |process| helpers.as_ref().is_some_and(|all| all.contains(process));
+        let mut ended = Vec::new();
+        let drained = source.drain(most, |event| match Hook::from_number(event.hook) {
+            // What leaves the page cache is told by whoever makes room.
             Some(Hook::Delete) => {
                 let (file, range) = (file_of(&event), range_of(&event));
                 tracing::trace!(?file, ?range, thread = event.thread, "removed");
                 actions.extend(engine.handle(Moment(event.time_ns), Input::Removed { file, range }));
+            }
+            Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 && is_helper(event.process) => {
+                ended.push(event.process);
+            }
+            // What a helper reads is our own doing.
+            Some(_) if is_helper(event.process) => {}
+            Some(Hook::Exec) => processes.ask(Question::Arguments(event.process)),
+            Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
+                actions.extend(engine.handle(clock::now(), Input::Ended { process: event.process }));
             }
             Some(hook) => {
                 if let Some(access) = access_of(mode, hook, &event) {
@@ -121,7 +145,14 @@ impl Wiring {
                 }
             }
             None => {}
-        })
+        });
+        for process in ended {
+            if let Some(helpers) = &self.helpers {
+                helpers.ended(process);
+            }
+            source.take_counts(process, |_| true);
+        }
+        drained
     }
 
     /// A worker is done with a step.
@@ -150,6 +181,14 @@ impl Wiring {
                 direct: Some(true),
             } => self.feed(Input::Direct { process, file }),
             Answer::Direct { .. } => {}
+            Answer::Power { on_battery } => self.feed(Input::Battery(on_battery)),
+            Answer::Device { device, identity } => {
+                let Some(identity) = identity else { return };
+                if let Some(knowledge) = self.devices.recall(&identity) {
+                    self.feed(Input::Recalled { device, knowledge });
+                }
+                self.identities.insert(device, identity);
+            }
             Answer::Ended { process } => self.feed(Input::Ended { process }),
         }
     }
@@ -180,6 +219,7 @@ impl Wiring {
                 self.feed(Input::Described { file, description });
             }
             CatalogEvent::Matched { process, file } => {
+                self.processes.ask(Question::Power);
                 let waiting = self.named.entry(file).or_default();
                 waiting.push(process);
                 if waiting.len() == 1 && self.catalog.ask(CatalogRequest::Describe(file)).is_err() {
@@ -194,6 +234,7 @@ impl Wiring {
     /// The agent is ready.
     pub fn started(&mut self, started: Started) {
         self.started = Some((started, clock::now()));
+        self.processes.ask(Question::Power);
     }
 
     /// Somebody asks over the control socket. One who has gone meanwhile needs no answer.
@@ -269,12 +310,12 @@ impl Wiring {
                     model,
                     part,
                     range,
-                    survey,
+                    manner,
                 } => {
                     let Some(file) = model.parts.get(part).map(|part| part.file) else {
                         continue;
                     };
-                    if let Err(error) = self.workers.warm(load, model, part, range, survey) {
+                    if let Err(error) = self.workers.warm(load, model, part, range, manner) {
                         tracing::warn!("a step was not warmed: {error}");
                         let now = clock::now();
                         let (submitted, completed) = (now, now);
@@ -293,6 +334,12 @@ impl Wiring {
                             completed,
                         };
                         self.feed(Input::Outcome(none));
+                    }
+                }
+                Action::Recall { device } => self.processes.ask(Question::Device(device)),
+                Action::Keep { device, knowledge } => {
+                    if let Some(identity) = self.identities.get(&device) {
+                        self.devices.keep(identity, knowledge, clock::unix_now() as u64);
                     }
                 }
                 Action::Cancel { load } => self.workers.cancel(load),
@@ -345,10 +392,11 @@ impl Wiring {
         }
     }
 
-    /// No new steps; what blocks is left to the end of the process.
-    pub fn stop(mut self, audience: &mut impl Audience) {
+    /// No new steps; what blocks is left to the end of the process. What is still to be written comes back.
+    pub fn stop(mut self, audience: &mut impl Audience) -> DeviceStore {
         self.telling.finish(audience);
         self.workers.close_all();
+        self.devices
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{happening::Happening, receipt::Receipt};
+use super::{happening::Happening, plan::device::Knowledge, receipt::Receipt};
 use crate::{
     catalog::model::Model,
     units::{ByteRange, FileId},
@@ -13,6 +13,17 @@ use crate::{
 /// Names a load for as long as the agent runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LoadId(pub u64);
+
+/// How a step is to be brought in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Look first whether the whole part is resident.
+    pub survey: bool,
+    /// Its reader is not there yet: one request at a time, and only while nobody else uses the device.
+    pub speculative: bool,
+    /// The process whose memory cgroup is to be charged; the agent's own without.
+    pub consumer: Option<u32>,
+}
 
 /// One thing to do.
 #[derive(Clone, Debug)]
@@ -32,6 +43,18 @@ pub enum Action {
         /// The file.
         file: FileId,
     },
+    /// Ask what was learned of a device before the agent was started; answered by `Input::Recalled` if there is any.
+    Recall {
+        /// Its number.
+        device: u32,
+    },
+    /// Keep what was learned of a device.
+    Keep {
+        /// Its number.
+        device: u32,
+        /// What is worth keeping.
+        knowledge: Knowledge,
+    },
     /// Bring a step into the page cache; answered by `Input::Outcome`.
     Warm {
         /// For which load; steps of one load are done in order.
@@ -42,8 +65,8 @@ pub enum Action {
         part: usize,
         /// Which bytes.
         range: ByteRange,
-        /// Look first whether the whole part is resident.
-        survey: bool,
+        /// How.
+        manner: Manner,
     },
     /// Drop the load's steps that were not submitted yet; each still gets its outcome.
     Cancel {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::action::LoadId;
+use super::{action::LoadId, plan::device::Knowledge};
 use crate::{
     catalog::model::Description,
     units::{ByteCount, ByteRange, FileId, Moment},
@@ -71,6 +71,13 @@ pub enum Input {
         /// Bytes, the kernel's readahead for them included.
         added: u64,
     },
+    /// What was known of a device when the agent ran before.
+    Recalled {
+        /// Its number.
+        device: u32,
+        /// What is known.
+        knowledge: Knowledge,
+    },
     /// A file was deleted, or left the watch roots.
     Gone {
         /// Which.
@@ -88,6 +95,8 @@ pub enum Input {
     },
     /// The pause is over.
     Resume,
+    /// Whether the machine runs on its battery.
+    Battery(bool),
     /// The ceiling changed.
     Ceiling(ByteCount),
     /// The time of [`super::Engine::deadline`] has come.
@@ -178,8 +187,14 @@ pub enum StepEnd {
     WholePartResident,
     /// Cancelled before it was submitted.
     Cancelled,
+    /// Somebody else uses the device, and it was not urgent: what was brought in until then stays, the rest may be asked for again.
+    Yielded,
     /// There is no thread for it: too many loads at once.
     Refused,
+    /// It cannot be done on its reader's account.
+    NoAccount,
+    /// The memory cgroup of its reader is full.
+    NoRoom,
     /// The file could not be opened or read.
     Failed,
     /// Another file has this name now, or the file has another size than the catalog said: it must be asked again.

@@ -12,12 +12,14 @@ mod steps_ahead;
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    Policy,
     action::{Action, LoadId},
     evidence::{self, Evidence},
     happening::{Happening, Skip, What},
     input::{Access, AccessKind, FileCounts, Outcome, StepEnd},
     plan::{
         admission::{self, Admission, Pace},
+        benefit::{Benefit, Progress},
         budget::Budget,
         device::Device,
     },
@@ -134,12 +136,16 @@ pub struct Load {
     keeps_up: bool,
     /// How its latest accesses came.
     pace: Pace,
+    /// Whether help is of use to it.
+    benefit: Benefit,
     /// It was left alone for its fast device, and fell behind.
     fell_behind: bool,
     frozen: bool,
     stream_open: bool,
     surveyed: Vec<bool>,
     dry_run: bool,
+    /// What is warmed for it is on its readers' account.
+    charged: bool,
     /// Bytes ahead of the readers in a row that were there before we came.
     found_there: u64,
     /// Whether it was looked at as one of a scanner's passes.
@@ -148,7 +154,7 @@ pub struct Load {
 
 impl Load {
     /// A load that was just heard of.
-    pub fn begin(id: LoadId, now: Moment, process: u32, model: Arc<Model>, position: usize, dry_run: bool) -> Self {
+    pub fn begin(id: LoadId, now: Moment, process: u32, model: Arc<Model>, position: usize, policy: &Policy) -> Self {
         let parts = model.parts.len();
         let key = key(
             &model,
@@ -182,11 +188,13 @@ impl Load {
             admission: Admission::default(),
             keeps_up: false,
             pace: Pace::Unknown,
+            benefit: Benefit::default(),
             fell_behind: false,
             frozen: false,
             stream_open: false,
             surveyed: vec![false; parts],
-            dry_run,
+            dry_run: policy.dry_run,
+            charged: policy.charge_consumer,
             found_there: 0,
             pass_taken: false,
         }
@@ -284,6 +292,12 @@ impl Load {
         }
         if self.stage == Stage::Confirmed {
             self.judge(device);
+            let progress = Progress {
+                fresh: met.fresh * STEP,
+                waited: met.waited * STEP,
+                cold: met.cold * STEP,
+            };
+            self.weigh(access.at, progress, device, actions);
             if self.groups.are_random(FREEZE) {
                 self.skip(Skip::Random, actions);
             }
@@ -386,21 +400,32 @@ impl Load {
                     overtaken_by_several = self.groups.warmed(outcome.part, step, overtaken);
                     steps.spilled(step + 1, outcome.beyond);
                 }
+                StepEnd::Yielded => {
+                    held = steps.arrived(step, outcome.gained(), outcome.completed);
+                    steps.spilled(step + 1, outcome.beyond);
+                    steps.withdraw(step);
+                }
                 StepEnd::WholePartResident => steps.cover_all(),
                 StepEnd::Cancelled => steps.withdraw(step),
-                StepEnd::Failed | StepEnd::Stale | StepEnd::Written | StepEnd::Unverified | StepEnd::Refused => {}
+                StepEnd::Failed
+                | StepEnd::Stale
+                | StepEnd::Written
+                | StepEnd::Unverified
+                | StepEnd::Refused
+                | StepEnd::NoAccount
+                | StepEnd::NoRoom => {}
             }
         }
         budget.arrived(outcome.file, outcome.range, held);
         if self.found_there >= FOUND_THERE && self.stage == Stage::Confirmed {
             self.found_there = 0;
-            let (load, model) = (self.id, self.model.clone());
-            let processes = self.readers.unsettled();
-            actions.push(Action::AskAdded { load, processes, model });
+            self.ask_added(actions);
         }
         match outcome.end {
             StepEnd::Failed => self.skip(Skip::Unreadable, actions),
             StepEnd::Refused => self.skip(Skip::Busy, actions),
+            StepEnd::NoAccount => self.skip(Skip::NoAccount, actions),
+            StepEnd::NoRoom => self.skip(Skip::NoRoom, actions),
             StepEnd::Unverified => self.skip(Skip::Unverified, actions),
             StepEnd::Written => self.leave_to_writer(actions),
             StepEnd::WholePartResident if !self.skipped.contains(&Skip::Resident) => self.skipped.push(Skip::Resident),
@@ -457,6 +482,9 @@ impl Load {
 
     /// Bytes that may be warmed and unread; 0 while closed.
     pub fn window(&self) -> ByteCount {
+        if self.benefit.holds() {
+            return ByteCount(0);
+        }
         ByteCount(
             self.groups
                 .iter()

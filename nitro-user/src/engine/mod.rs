@@ -7,6 +7,7 @@
 pub mod action;
 pub mod evidence;
 pub mod happening;
+pub mod holdings;
 pub mod input;
 mod library;
 pub mod load;
@@ -19,7 +20,7 @@ mod steps;
 mod walk;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map::Entry},
     time::Duration,
 };
 
@@ -28,11 +29,15 @@ pub use input::{Access, AccessKind, Input, Outcome};
 
 use self::{
     happening::{Happening, Skip},
+    holdings::{Holding, Holdings},
     input::StepEnd,
     library::{Library, Lookup},
     load::{Load, Stage},
     pattern::Passes,
-    plan::{budget::Budget, device::Device},
+    plan::{
+        budget::Budget,
+        device::{Device, Knowledge},
+    },
 };
 use crate::{
     catalog::model::{AT_REST, Description},
@@ -51,6 +56,8 @@ pub struct Policy {
     pub dry_run: bool,
     /// Programs whose reads are neither helped nor counted.
     pub ignored: Vec<String>,
+    /// What is warmed is charged to the memory cgroup of whoever it is warmed for.
+    pub charge_consumer: bool,
 }
 
 impl Policy {
@@ -75,12 +82,16 @@ pub struct Engine {
     wanting: BTreeSet<LoadId>,
     devices: BTreeMap<u32, Device>,
     budget: Budget,
+    /// For whom what is held was warmed, where their loads have ended.
+    holdings: Holdings,
     /// Files that a worker found to be others than the catalog had said, and when.
     stale: HashMap<FileId, Moment>,
     /// Processes of ignored programs that read watched files.
     ignored: HashSet<u32>,
     /// What each process has read from end to end.
     passes: Passes,
+    /// On battery: nothing is brought in for readers that were not seen yet.
+    spares: bool,
     /// Nothing is brought in: until when, if that is known.
     paused: Option<Option<Moment>>,
     next_load: u64,
@@ -101,9 +112,11 @@ impl Engine {
             wanting: BTreeSet::new(),
             devices: BTreeMap::new(),
             budget,
+            holdings: Holdings::default(),
             stale: HashMap::new(),
             ignored: HashSet::new(),
             passes: Passes::default(),
+            spares: false,
             paused: None,
             next_load: 1,
             now: Moment(0),
@@ -141,9 +154,14 @@ impl Engine {
             Input::Counted { load, counts } => self.counted(now, load, &counts, &mut actions),
             Input::Added { load, added } => {
                 if let Some(load) = self.loads.get_mut(&load) {
-                    load.added(added, &mut actions);
+                    let device = self.devices.entry(load.key.device).or_default();
+                    load.added(added, device, &mut actions);
+                    if load.wants() {
+                        self.wanting.insert(load.id);
+                    }
                 }
             }
+            Input::Recalled { device, knowledge } => self.recalled(device, knowledge),
             Input::Gone { file } => self.gone(file, true, &mut actions),
             // What is read on may still be right: a worker that meets another file says so. The next access asks the catalog again.
             Input::Changed { file } => self.library.forget(file),
@@ -152,6 +170,7 @@ impl Engine {
                 self.loads.values_mut().for_each(|load| load.pause(&mut actions));
             }
             Input::Resume => self.paused = None,
+            Input::Battery(on_battery) => self.spares = on_battery,
             Input::Ceiling(ceiling) => self.budget.set_ceiling(ceiling),
             Input::Tick => self.tick(now, &mut actions),
         }
@@ -168,6 +187,16 @@ impl Engine {
     /// Bytes warmed that nobody has used yet, and those on their way.
     pub fn held(&self) -> ByteCount {
         ByteCount(self.budget.held())
+    }
+
+    /// Whether what is warmed is on its readers' account.
+    pub fn charges_consumer(&self) -> bool {
+        self.policy.charge_consumer
+    }
+
+    /// What is held and for whom, the largest first, for `status`.
+    pub fn holdings(&self) -> Vec<Holding> {
+        self.holdings.list(self.loads.values(), &self.budget)
     }
 
     /// Whether what a program of this name reads is ignored.
@@ -193,6 +222,11 @@ impl Engine {
     /// Whether nothing is brought in at present, and until when, if that is known.
     pub fn paused(&self) -> Option<Option<Moment>> {
         self.paused
+    }
+
+    /// Whether only readers that were seen to read are helped, to spare a battery.
+    pub fn spares(&self) -> bool {
+        self.spares
     }
 
     /// Share of the ceiling in use, 0–100.
@@ -302,12 +336,24 @@ impl Engine {
             process,
             description.model.clone(),
             description.position,
-            self.policy.dry_run,
+            &self.policy,
         );
         self.loads.insert(id, load);
+        if let Entry::Vacant(device) = self.devices.entry(key.device) {
+            device.insert(Device::default());
+            actions.push(Action::Recall { device: key.device });
+        }
         actions.push(Action::AskProgram { process });
         self.came(process, id);
         id
+    }
+
+    fn recalled(&mut self, number: u32, knowledge: Knowledge) {
+        let device = self.devices.entry(number).or_default();
+        device.recall(knowledge);
+        for load in self.loads.values_mut().filter(|load| load.key.device == number) {
+            load.recalled(device);
+        }
     }
 
     fn direct(&mut self, process: u32, file: FileId, actions: &mut Vec<Action>) {
@@ -411,6 +457,14 @@ impl Engine {
             return;
         };
         self.wanting.remove(&id);
+        self.holdings.leave(&load, &self.budget);
+        let number = load.key.device;
+        if let Some(knowledge) = self.devices.get_mut(&number).and_then(Device::news) {
+            actions.push(Action::Keep {
+                device: number,
+                knowledge,
+            });
+        }
         if let Some(process) = load.take_pass().filter(|process| load.readers.is_there(*process)) {
             self.passes.note(process);
         }
@@ -460,7 +514,12 @@ impl Engine {
                     continue;
                 };
                 let device = self.devices.entry(step.device).or_default();
-                if !device.admits(step.range.len()) {
+                let admitted = if load.is_speculative() {
+                    !self.spares && device.admits_speculative(now)
+                } else {
+                    device.admits(step.range.len())
+                };
+                if !admitted {
                     continue;
                 }
                 device.submitted(now, step.range.len());

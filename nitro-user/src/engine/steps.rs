@@ -67,6 +67,10 @@ pub struct Met {
     pub fresh: u64,
     /// Bytes of ours it now uses.
     pub used: u64,
+    /// Of the fresh steps, those that were not there yet.
+    pub waited: u64,
+    /// Of these, those that nobody was bringing in.
+    pub cold: u64,
 }
 
 impl Steps {
@@ -83,9 +87,14 @@ impl Steps {
     /// The reader accesses `range`.
     pub fn demand(&mut self, range: ByteRange, at: Moment) -> Met {
         let mut met = Met::default();
+        let all_resident = self.all_resident;
         for step in self.touched(range) {
             if step.demanded {
                 continue;
+            }
+            if !all_resident {
+                met.waited += u64::from(!step.asked || step.in_flight);
+                met.cold += u64::from(!step.asked);
             }
             step.demanded = true;
             step.demanded_at = at;

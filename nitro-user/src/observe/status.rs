@@ -52,6 +52,12 @@ pub struct Status {
     pub held_percent: u8,
     /// What the agent may still do.
     pub rights: RightsStatus,
+    /// Only readers that were seen to read are helped: the machine runs on its battery.
+    pub on_battery: bool,
+    /// What is held of each model, and for whom, the largest first.
+    pub holdings: Vec<HoldingStatus>,
+    /// The agent's own memory cgroup; `None` where it cannot be told.
+    pub own_cgroup: Option<String>,
     /// Loads that have not ended.
     pub loads: Vec<LoadStatus>,
     /// Devices that the agent has warmed from.
@@ -76,6 +82,23 @@ pub struct RightsStatus {
     pub no_new_privileges: bool,
     /// System calls that the agent never makes are refused.
     pub system_calls_filtered: bool,
+}
+
+/// Bytes of one model that were warmed and not used yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldingStatus {
+    /// Model or file.
+    pub model: String,
+    /// Program that they were warmed for, once known.
+    pub program: Option<String>,
+    /// Its process id; it may have ended.
+    pub pid: u32,
+    /// Real user, once known.
+    pub user: Option<u32>,
+    /// Memory cgroup that they are charged to; `None` where it cannot be told any more.
+    pub charged_to: Option<String>,
+    /// How many.
+    pub bytes: ByteCount,
 }
 
 /// One eBPF program.

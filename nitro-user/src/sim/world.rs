@@ -82,6 +82,7 @@ impl<'a> World<'a> {
                     ceiling,
                     dry_run: false,
                     ignored: Vec::new(),
+                    charge_consumer: false,
                 })
             }),
             device: Device::new(scenario.device),

@@ -1,13 +1,22 @@
-//! What /proc says about a process: its name, its command line, how it opened a file.
+//! What /proc says about a process: its name, its command line, how it opened a file; and sysfs about a device.
 //!
 //! Reading /proc can wait for the process's memory lock, so that it happens on a thread of its own, asked through a bounded queue. A process
 //! that has ended, or may not be looked at, yields `None`.
 
-use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt, thread::JoinHandle};
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+    thread::JoinHandle,
+};
 
 use tokio::sync::mpsc::Sender;
 
-use crate::units::FileId;
+use crate::{
+    sys::{block, power},
+    units::FileId,
+};
 
 /// Longest command line looked at; a longer one is cut.
 const COMMAND_LINE_BYTES: usize = 64 << 10;
@@ -21,6 +30,10 @@ pub enum Question {
     Arguments(u32),
     /// Has it a descriptor of this file that is open with `O_DIRECT`?
     Direct(u32, FileId),
+    /// What identifies a device beyond a restart?
+    Device(u32),
+    /// Does the machine run on its battery?
+    Power,
 }
 
 /// An answer.
@@ -53,6 +66,18 @@ pub enum Answer {
         /// `None` when no descriptor of the file is open.
         direct: Option<bool>,
     },
+    /// What identifies a device: see [`block::identity`].
+    Device {
+        /// Its number.
+        device: u32,
+        /// `None` where nothing tells.
+        identity: Option<String>,
+    },
+    /// Whether the machine runs on its battery.
+    Power {
+        /// It does.
+        on_battery: bool,
+    },
     /// The process asked about has ended. The kernel side tells of the end of readers alone.
     Ended {
         /// Process id.
@@ -68,15 +93,15 @@ pub struct ProcessReader {
 }
 
 impl ProcessReader {
-    /// Starts the thread. Answers go to `answers`, which the thread waits for when it is full.
+    /// Starts the thread. Answers go to `answers`, which the thread waits for when it is full; `supplies` is where the kernel lists power supplies.
     ///
     /// # Errors
     /// When no thread can be made.
-    pub fn start(answers: Sender<Answer>) -> std::io::Result<Self> {
+    pub fn start(answers: Sender<Answer>, supplies: PathBuf) -> std::io::Result<Self> {
         let (questions, inbox) = std::sync::mpsc::sync_channel::<Question>(1024);
         let thread = std::thread::Builder::new().name("nitro-proc".into()).spawn(move || {
             while let Ok(question) = inbox.recv() {
-                if let Some(answer) = answer(question)
+                if let Some(answer) = answer(question, &supplies)
                     && answers.blocking_send(answer).is_err()
                 {
                     break;
@@ -108,7 +133,7 @@ impl Drop for ProcessReader {
     }
 }
 
-fn answer(question: Question) -> Option<Answer> {
+fn answer(question: Question, supplies: &Path) -> Option<Answer> {
     match question {
         Question::Program(process) => Some(Answer::Program {
             process,
@@ -130,6 +155,13 @@ fn answer(question: Question) -> Option<Answer> {
                 arguments,
             })
         }
+        Question::Power => Some(Answer::Power {
+            on_battery: power::on_battery(supplies),
+        }),
+        Question::Device(device) => Some(Answer::Device {
+            device,
+            identity: block::identity(device),
+        }),
         Question::Direct(process, _) if has_ended(process) => Some(Answer::Ended { process }),
         Question::Direct(process, file) => Some(Answer::Direct {
             process,
@@ -169,24 +201,31 @@ fn has_ended(process: u32) -> bool {
     found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH))
 }
 
-/// Looks through the process's descriptors; 1024 at most, a loader opens its model early.
+/// Looks through the process's descriptors; 1024 at most, a loader opens its model early. Only /proc is asked: `stat` of a file on a server that has died would
+/// not return. Before Linux 5.14 it does not tell the inode, and `stat` it is.
 fn direct(process: u32, file: FileId) -> Option<bool> {
     let mut found = None;
-    for entry in fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten().take(1024) {
-        let Ok(status) = fs::metadata(entry.path()) else {
-            continue;
-        };
-        if std::os::unix::fs::MetadataExt::ino(&status) != file.inode {
-            continue;
-        }
-        let info = format!("/proc/{process}/fdinfo/{}", entry.file_name().to_string_lossy());
-        let Some(info) = read_at_most(&info, 4096) else {
+    for entry in fs::read_dir(format!("/proc/{process}/fdinfo"))
+        .ok()?
+        .flatten()
+        .take(1024)
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(info) = read_at_most(&format!("/proc/{process}/fdinfo/{name}"), 4096) else {
             continue;
         };
         let info = String::from_utf8_lossy(&info).into_owned();
-        let flags = info
-            .lines()
-            .find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+        let field = |name: &str| info.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
+        let inode = match field("ino:") {
+            Some(inode) => inode.parse().ok(),
+            None => fs::metadata(format!("/proc/{process}/fd/{name}"))
+                .ok()
+                .map(|status| std::os::unix::fs::MetadataExt::ino(&status)),
+        };
+        if inode != Some(file.inode) {
+            continue;
+        }
+        let flags = field("flags:").and_then(|flags| i32::from_str_radix(flags, 8).ok());
         let is_direct = flags.is_some_and(|flags| flags & libc::O_DIRECT != 0);
         found = Some(found.unwrap_or(false) || is_direct);
     }
@@ -200,11 +239,11 @@ mod tests {
     #[test]
     fn a_process_that_has_ended_is_told_instead_of_its_descriptors() {
         let file = FileId { device: 0, inode: 0 };
-        let own = answer(Question::Direct(std::process::id(), file));
+        let own = answer(Question::Direct(std::process::id(), file), Path::new(power::SUPPLIES));
         assert!(matches!(own, Some(Answer::Direct { direct: None, .. })), "{own:?}");
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        let gone = answer(Question::Direct(child.id(), file));
+        let gone = answer(Question::Direct(child.id(), file), Path::new(power::SUPPLIES));
         assert!(
             matches!(gone, Some(Answer::Ended { process }) if process == child.id()),
             "{gone:?}"

@@ -14,8 +14,10 @@ pub enum Feature {
     Files,
     /// Seeing how other users' processes opened their files.
     Processes,
-    /// Removing the control socket from a directory that belongs to somebody else.
-    SocketElsewhere,
+    /// Removing the control socket from a directory that belongs to somebody else, keeping the state in one.
+    Elsewhere,
+    /// Joining a memory cgroup whose directory belongs to somebody else.
+    OthersGroups,
 }
 
 impl Feature {
@@ -26,7 +28,7 @@ impl Feature {
             // O_NOATIME, which is its owner's too.
             Self::Files => &[Capability::CAP_DAC_READ_SEARCH, Capability::CAP_FOWNER],
             Self::Processes => &[Capability::CAP_SYS_PTRACE],
-            Self::SocketElsewhere => &[Capability::CAP_DAC_OVERRIDE],
+            Self::Elsewhere | Self::OthersGroups => &[Capability::CAP_DAC_OVERRIDE],
         }
     }
 }
@@ -167,7 +169,7 @@ mod tests {
         // Of those who may override, nobody need search.
         let container = set(&[CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN]);
         assert_eq!(kept(&[], &container), set(&[CAP_DAC_OVERRIDE, CAP_FOWNER]));
-        let elsewhere = kept(&[Feature::SocketElsewhere], &caps::all());
+        let elsewhere = kept(&[Feature::Elsewhere], &caps::all());
         assert_eq!(
             names(&elsewhere),
             [

@@ -6,12 +6,16 @@
 pub mod block;
 pub mod call_cost;
 pub mod capability;
+pub mod cgroup;
 pub mod clock;
 pub mod confine;
 pub mod filter;
+pub mod fork;
 pub mod memory;
 pub mod open;
 pub mod page_cache;
+pub mod pass;
+pub mod power;
 pub mod readiness;
 pub mod stat;
 pub mod terminal;

@@ -3,7 +3,9 @@
 //! Inputs: steps, in order, from the engine. Outputs: one outcome per step. It does not choose what to warm. All of it blocks, on threads of
 //! its own: one per load, so that a hung file system stalls only its own.
 
+pub mod account;
 mod chain;
+mod quiet;
 mod read;
 mod readahead;
 mod stream;
@@ -22,6 +24,14 @@ trait Warmer {
     /// Bytes that a `submit` of a range up to `end` brought in beyond it, not told by `brought_before` yet.
     fn beyond(&self, _end: u64) -> u64 {
         0
+    }
+
+    /// The same with plain reads, where readahead brings nothing in.
+    ///
+    /// # Errors
+    /// The process that reads has ended.
+    fn plainly(self: Box<Self>) -> io::Result<Box<dyn Warmer>> {
+        Ok(Box::new(read::Read::default()))
     }
 
     /// Bytes of `range` that an earlier `submit` brought in beyond its own range; each is told once.

@@ -13,6 +13,7 @@ use std::{
     fs::{File, Metadata},
     io,
     os::unix::fs::MetadataExt,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,14 +23,25 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Warmer, chain::Chain, read::Read, readahead::Readahead};
+use super::{
+    Warmer,
+    account::{Accountant, Helper, OnAccount},
+    chain::Chain,
+    quiet::Quiet,
+    read::Read,
+    readahead::Readahead,
+};
 use crate::{
     catalog::model::{AT_REST, Model, Part},
     engine::{
         action::LoadId,
         input::{Outcome, StepEnd},
     },
-    sys::{block, clock, open, page_cache, page_size},
+    sys::{
+        block,
+        cgroup::{self, MemoryGroup},
+        clock, open, page_cache, page_size,
+    },
     units::{ByteRange, STEP},
 };
 
@@ -43,12 +55,19 @@ pub struct Command {
     pub range: ByteRange,
     /// Look first whether the whole part is resident.
     pub survey: bool,
+    /// Its reader is not there yet: one request at a time, and only while nobody else uses the device.
+    pub speculative: bool,
+    /// The process on whose account it is done; the agent's without.
+    pub consumer: Option<u32>,
     /// The stream's epoch when it was queued: a cancelled one is older than the stream's.
     pub epoch: u64,
 }
 
 /// Steps in a row of which nothing stays in the page cache, after which the file system is given up.
 const VAIN: u32 = 4;
+
+/// Bytes that stay free in a consumer's memory cgroup.
+const RESERVE: u64 = 32 << 20;
 
 /// An opened part.
 struct Opened {
@@ -59,6 +78,8 @@ struct Opened {
     vain: u32,
     /// Its size when it was opened.
     size: u64,
+    /// Bytes of one request.
+    request: u64,
 }
 
 /// Why a step was not warmed.
@@ -70,6 +91,12 @@ enum Trouble {
     /// It is being written, or was a moment ago.
     #[error("it is being written")]
     Written,
+    /// The consumer's memory cgroup cannot be joined.
+    #[error("cannot warm on its reader's account: {0}")]
+    Account(io::Error),
+    /// The consumer's memory cgroup has no room left.
+    #[error("the memory cgroup of its reader is full")]
+    NoRoom,
     /// It cannot be opened or read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -98,12 +125,24 @@ pub struct Stream {
     pub epoch: Arc<AtomicU64>,
     /// Where outcomes go.
     pub outcomes: Sender<Outcome>,
+    /// What the devices do.
+    pub quiet: Arc<Quiet>,
+    /// Who warms on others' account.
+    pub accountant: Option<Arc<Accountant>>,
+}
+
+/// What a stream has open.
+#[derive(Default)]
+struct Files {
+    parts: HashMap<usize, Opened>,
+    /// In the consumer's memory cgroup, and which that is.
+    helper: Option<(Rc<Helper>, MemoryGroup)>,
 }
 
 impl Stream {
     /// Runs until the other end of `commands` is dropped; every command gets its outcome.
     pub fn run(self) {
-        let mut opened: HashMap<usize, Opened> = HashMap::new();
+        let mut files = Files::default();
         let mut pending: VecDeque<Pending> = VecDeque::new();
         loop {
             let next = if pending.is_empty() {
@@ -113,13 +152,13 @@ impl Stream {
             };
             match next {
                 Ok(command) => {
-                    if let Some(step) = self.start(&command, &mut opened) {
+                    if let Some(step) = self.start(&command, &mut files) {
                         pending.push_back(step);
                     }
                 }
                 Err(end) => {
                     if let Some(step) = pending.pop_front() {
-                        self.finish(step, &mut opened);
+                        self.finish(step, &mut files.parts);
                     } else if end == TryRecvError::Disconnected {
                         return;
                     }
@@ -129,7 +168,7 @@ impl Stream {
     }
 
     /// Submits a step; `None` when its outcome is known at once.
-    fn start(&self, command: &Command, opened: &mut HashMap<usize, Opened>) -> Option<Pending> {
+    fn start(&self, command: &Command, files: &mut Files) -> Option<Pending> {
         let part = command.model.parts.get(command.part)?;
         let now = clock::now();
         let mut outcome = Outcome {
@@ -149,7 +188,10 @@ impl Stream {
             self.send(outcome);
             return None;
         }
-        let started = self.open(command.part, part, opened).and_then(|opened| {
+        let started = self.open(command, part, files).and_then(|()| {
+            let Some(opened) = files.parts.get_mut(&command.part) else {
+                return Ok(false);
+            };
             // Asked every time: a large folio across the new end still counts as present beyond it.
             if opened.is_truncated() {
                 return Err(Trouble::Stale);
@@ -170,7 +212,18 @@ impl Stream {
                 outcome.after = outcome.before;
                 return Ok(false);
             }
+            if let Some((_, group)) = &files.helper
+                && group.left().is_some_and(|left| left.0 < command.range.len() + RESERVE)
+            {
+                return Err(Trouble::NoRoom);
+            }
             outcome.submitted = clock::now();
+            if command.speculative && !self.step_gently(command, opened)? {
+                outcome.end = StepEnd::Yielded;
+                outcome.after = page_cache::resident(&opened.file, command.range)?.max(outcome.before);
+                outcome.beyond = opened.warmer.beyond(command.range.end);
+                return Ok(false);
+            }
             opened.warmer.submit(&opened.file, command.range)?;
             outcome.beyond = opened.warmer.beyond(command.range.end);
             Ok(true)
@@ -189,6 +242,39 @@ impl Stream {
                 None
             }
         }
+    }
+
+    /// Brings a step in request by request while nobody else uses the device. False when somebody does: then nothing more is begun.
+    fn step_gently(&self, command: &Command, opened: &mut Opened) -> io::Result<bool> {
+        let Some(device) = command.model.parts.get(command.part).map(|part| part.file.device) else {
+            return Ok(true);
+        };
+        let mut start = command.range.start;
+        while start < command.range.end {
+            if command.epoch < self.epoch.load(Ordering::Acquire) || !self.quiet.is_quiet(device) {
+                return Ok(false);
+            }
+            let request = ByteRange {
+                start,
+                end: (start + opened.request).min(command.range.end),
+            };
+            // As far as one request can reach.
+            let reach = ByteRange::new(start, 2 * opened.request.max(STEP));
+            let before = present(&opened.file, reach)?;
+            opened.warmer.submit(&opened.file, request)?;
+            opened.warmer.wait(&opened.file, request)?;
+            let own = present(&opened.file, reach)?.saturating_sub(before);
+            // What a request brought in beyond itself within the step is this step's.
+            opened.warmer.brought_before(ByteRange {
+                start: request.end,
+                end: command.range.end,
+            });
+            if !self.quiet.was_quiet(device, own) {
+                return Ok(false);
+            }
+            start = request.end;
+        }
+        Ok(true)
     }
 
     /// Waits for a step, verifies it, and reports.
@@ -219,15 +305,10 @@ impl Stream {
         }
     }
 
-    fn open<'a>(
-        &self,
-        index: usize,
-        part: &Part,
-        opened: &'a mut HashMap<usize, Opened>,
-    ) -> Result<&'a mut Opened, Trouble> {
+    fn open(&self, command: &Command, part: &Part, files: &mut Files) -> Result<(), Trouble> {
         use std::collections::hash_map::Entry;
-        match opened.entry(index) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
+        match files.parts.entry(command.part) {
+            Entry::Occupied(_) => Ok(()),
             Entry::Vacant(entry) => {
                 let file =
                     open::open_beneath(&part.place.root, &part.place.below).map_err(|error| match error.kind() {
@@ -243,20 +324,47 @@ impl Stream {
                     return Err(Trouble::Written);
                 }
                 let limits = block::request_limits(part.file.device);
-                let chunk = chunk_of(limits.readahead_call());
-                let warmer: Box<dyn Warmer> = match Chain::new(limits, Readahead { chunk }) {
-                    Some(chain) => Box::new(chain),
-                    None => Box::new(Readahead { chunk }),
+                // Without a block device the kernel's readahead alone bounds a call, and it is twice as much for who says that he reads in order: half as many
+                // requests.
+                let times = if limits.request == 0 && page_cache::read_in_order(&file).is_ok() {
+                    2
+                } else {
+                    1
                 };
-                Ok(entry.insert(Opened {
+                let chunk = chunk_of(limits.readahead_call() * times);
+                let warmer: Box<dyn Warmer> = if let Some(consumer) = command.consumer {
+                    let helper = match &files.helper {
+                        Some((helper, _)) => helper.clone(),
+                        None => files.helper.insert(self.helper(consumer)?).0.clone(),
+                    };
+                    let opened = OnAccount::open(helper, command.part, &file, limits, chunk);
+                    Box::new(opened.map_err(Trouble::Account)?)
+                } else if let Some(chain) = Chain::new(limits, Readahead { chunk }) {
+                    Box::new(chain)
+                } else {
+                    Box::new(Readahead { chunk })
+                };
+                entry.insert(Opened {
                     file,
                     warmer,
                     plain_reads: false,
                     vain: 0,
                     size: part.size,
-                }))
+                    request: chunk,
+                });
+                Ok(())
             }
         }
+    }
+
+    fn helper(&self, consumer: u32) -> Result<(Rc<Helper>, MemoryGroup), Trouble> {
+        let missing = |what: &str| Trouble::Account(io::Error::new(io::ErrorKind::NotFound, what));
+        let accountant = self.accountant.as_ref();
+        let accountant = accountant.ok_or_else(|| missing("nobody warms on others' account"))?;
+        let group = cgroup::of_process(consumer);
+        let group = group.ok_or_else(|| missing("it has ended, or its memory cgroup is not to be seen"))?;
+        let helper = accountant.helper(&group).map_err(Trouble::Account)?;
+        Ok((Rc::new(helper), group))
     }
 
     fn fail(&self, mut outcome: Outcome, trouble: &Trouble) {
@@ -264,6 +372,8 @@ impl Stream {
         outcome.end = match trouble {
             Trouble::Stale => StepEnd::Stale,
             Trouble::Written => StepEnd::Written,
+            Trouble::Account(_) => StepEnd::NoAccount,
+            Trouble::NoRoom => StepEnd::NoRoom,
             Trouble::Io(_) => StepEnd::Failed,
         };
         outcome.completed = clock::now();
@@ -323,7 +433,8 @@ fn settle(opened: &mut Opened, range: ByteRange) -> io::Result<u64> {
         let touched_by_waiting = 4 * page_size();
         if after <= touched_by_waiting && !opened.plain_reads {
             opened.plain_reads = true;
-            opened.warmer = Box::new(Read::default());
+            let before = std::mem::replace(&mut opened.warmer, Box::new(Read::default()));
+            opened.warmer = before.plainly()?;
             opened.warmer.submit(&opened.file, range)?;
         } else {
             wait_for_gaps(&opened.file, range)?;

@@ -13,10 +13,17 @@ use std::{
 
 use tokio::sync::mpsc::Sender;
 
-use super::stream::{Command, Stream};
+use super::{
+    account::Accountant,
+    quiet::Quiet,
+    stream::{Command, Stream},
+};
 use crate::{
     catalog::model::Model,
-    engine::{action::LoadId, input::Outcome},
+    engine::{
+        action::{LoadId, Manner},
+        input::Outcome,
+    },
     units::ByteRange,
 };
 
@@ -52,6 +59,8 @@ pub struct Workers {
     /// Closed streams that may still wait for their last step.
     ending: Vec<JoinHandle<()>>,
     outcomes: Sender<Outcome>,
+    quiet: Arc<Quiet>,
+    accountant: Option<Arc<Accountant>>,
 }
 
 impl std::fmt::Debug for Workers {
@@ -66,12 +75,14 @@ impl std::fmt::Debug for Workers {
 }
 
 impl Workers {
-    /// No streams yet; their outcomes will go to `outcomes`.
-    pub fn new(outcomes: Sender<Outcome>) -> Self {
+    /// No streams yet; their outcomes will go to `outcomes`. `accountant` is needed for steps on others' account.
+    pub fn new(outcomes: Sender<Outcome>, accountant: Option<Accountant>) -> Self {
         Self {
             streams: HashMap::new(),
             ending: Vec::new(),
             outcomes,
+            quiet: Arc::default(),
+            accountant: accountant.map(Arc::new),
         }
     }
 
@@ -85,7 +96,7 @@ impl Workers {
         model: Arc<Model>,
         part: usize,
         range: ByteRange,
-        survey: bool,
+        manner: Manner,
     ) -> Result<(), Refused> {
         self.ending.retain(|thread| !thread.is_finished());
         if !self.streams.contains_key(&load) {
@@ -99,6 +110,8 @@ impl Workers {
                 commands: inbox,
                 epoch: epoch.clone(),
                 outcomes: self.outcomes.clone(),
+                quiet: self.quiet.clone(),
+                accountant: self.accountant.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name("nitro-warm".into())
@@ -123,7 +136,9 @@ impl Workers {
                 model,
                 part,
                 range,
-                survey,
+                survey: manner.survey,
+                speculative: manner.speculative,
+                consumer: manner.consumer,
                 epoch,
             })
             .map_err(|refused| match refused {

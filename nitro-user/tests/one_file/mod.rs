@@ -19,6 +19,7 @@ pub fn policy(ceiling: u64) -> Policy {
         ceiling: ByteCount(ceiling),
         dry_run: false,
         ignored: Vec::new(),
+        charge_consumer: false,
     }
 }
 

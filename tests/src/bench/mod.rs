@@ -4,6 +4,7 @@ pub mod cold;
 pub mod cost;
 pub mod idle;
 pub mod latency;
+pub mod neighbours;
 pub mod storm;
 
 use std::{

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rig::{
-    bench::{cold, cost, idle, latency, storm},
+    bench::{cold, cost, idle, latency, neighbours, storm},
     readers::{self, ReaderArgs},
+    store::{self, StoreArgs},
 };
 
 #[derive(Parser)]
@@ -25,11 +26,19 @@ enum Command {
     Storm(storm::StormArgs),
     /// From evidence to the first readahead.
     Latency(latency::LatencyArgs),
+    /// What others on the device notice: a bystander, two loads at once, a scanner.
+    Neighbours(neighbours::NeighboursArgs),
     /// What the agent costs when nothing happens.
     Idle(idle::IdleArgs),
     /// One load, reported as JSON (the benches run it as a process of its own).
     #[command(hide = true)]
     Reader(ReaderArgs),
+    /// Reads here and there, reported as JSON (a bench runs it as a process of its own).
+    #[command(hide = true)]
+    Bystander(neighbours::BystanderArgs),
+    /// A file system that takes its time (the benches and tests run it as a process of its own).
+    #[command(hide = true)]
+    Store(StoreArgs),
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -39,6 +48,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Storm(args) => storm::run(&args),
         Command::Latency(args) => latency::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Neighbours(args) => neighbours::run(&args),
+        Command::Bystander(args) => {
+            println!("{}", serde_json::to_string(&neighbours::bystander(&args)?)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Store(args) => store::serve(&args).map(|()| ExitCode::SUCCESS),
         Command::Reader(args) => {
             println!("{}", serde_json::to_string(&readers::run(&args)?)?);
             Ok(ExitCode::SUCCESS)

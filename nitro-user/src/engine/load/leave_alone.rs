@@ -1,12 +1,13 @@
 //! Whether a load is better left alone, and leaving it alone, for good or for a while.
 
-use super::{AT_REST, Load, Stage};
+use super::{AT_REST, FREEZE, Load, Stage};
 use crate::{
     engine::{
         action::Action,
         happening::{Skip, What},
         plan::{
             admission::{self, Pace},
+            benefit::{Advice, Progress},
             device::Device,
         },
     },
@@ -45,6 +46,48 @@ impl Load {
         } else {
             self.keeps_up = self.pace != Pace::Slow;
         }
+    }
+
+    /// Whether the readers get less with help than alone.
+    pub(super) fn weigh(&mut self, at: Moment, progress: Progress, device: &mut Device, actions: &mut Vec<Action>) {
+        if self.keeps_up || self.first_submit.is_none() {
+            return;
+        }
+        let alone = *device.alone(self.kinds.only_reads());
+        let advice = self.benefit.observe(at, progress, alone);
+        self.follow_advice(advice, actions);
+    }
+
+    /// Its processes have brought in `added` bytes themselves: it was asked how it gets on alone.
+    pub(super) fn measured(&mut self, added: u64, device: &mut Device, actions: &mut Vec<Action>) {
+        if self.stage == Stage::Confirmed {
+            let advice = self.benefit.added(added, device.alone(self.kinds.only_reads()));
+            self.follow_advice(advice, actions);
+        }
+    }
+
+    fn follow_advice(&mut self, advice: Advice, actions: &mut Vec<Action>) {
+        match advice {
+            // Those with windows to fill are asked after every input.
+            Advice::GoOn | Advice::Resume => {}
+            Advice::Halve => self.groups.iter_mut().for_each(|group| group.window.halve()),
+            Advice::Hold => actions.push(Action::Cancel { load: self.id }),
+            Advice::Measure => self.ask_added(actions),
+            Advice::GiveUp => self.skip(Skip::NoGain, actions),
+        }
+    }
+
+    /// The rate of its device is known from the agent's last run.
+    pub fn recalled(&mut self, device: &Device) {
+        let Some(rate) = device.rate() else { return };
+        let places = self.groups.alive(FREEZE);
+        for group in self.groups.iter_mut() {
+            group.window.aim(rate);
+            if self.stage == Stage::Confirmed && group.window.size() > 0 && !group.inside {
+                group.window.open(Some(rate), places);
+            }
+        }
+        self.served_by(device);
     }
 
     /// Leaves the load alone from now on.

@@ -5,16 +5,25 @@ use crate::engine::{
     action::Action,
     happening::Skip,
     pattern::{MANY_PLACES, Pattern},
+    plan::device::Device,
     steps::Steps,
 };
 
 impl Load {
     /// Its processes have brought in `added` bytes themselves.
-    pub fn added(&mut self, added: u64, actions: &mut Vec<Action>) {
+    pub fn added(&mut self, added: u64, device: &mut Device, actions: &mut Vec<Action>) {
+        self.measured(added, device, actions);
         let demanded: u64 = self.parts.iter().flatten().map(Steps::demanded_bytes).sum();
         if self.stage == Stage::Confirmed && added > demanded + READAHEAD_SLACK {
             self.skip(Skip::Prefetching, actions);
         }
+    }
+
+    /// Asks how much its processes have brought in themselves.
+    pub(super) fn ask_added(&self, actions: &mut Vec<Action>) {
+        let (load, model) = (self.id, self.model.clone());
+        let processes = self.readers.unsettled();
+        actions.push(Action::AskAdded { load, processes, model });
     }
 
     /// The kind of reader it has, if there is a name for it.

@@ -3,7 +3,7 @@
 use super::{FREEZE, Load, Stage};
 use crate::{
     engine::{
-        action::Action,
+        action::{Action, Manner},
         happening::What,
         plan::budget::Budget,
         predict::sequence,
@@ -31,8 +31,13 @@ impl Load {
     /// Whether it could use a step.
     pub fn wants(&self) -> bool {
         matches!(self.stage, Stage::Announced | Stage::Confirmed)
-            && !(self.frozen || self.keeps_up)
+            && !(self.frozen || self.keeps_up || self.benefit.holds())
             && self.groups.iter().any(|group| !group.lost && group.window.size() > 0)
+    }
+
+    /// Whether nobody was seen to read it yet: what is brought in gives way to everybody.
+    pub fn is_speculative(&self) -> bool {
+        self.stage == Stage::Announced
     }
 
     /// The next step that may be warmed, of the next group in turn; `None` when the windows or the ceiling are full, or all is covered.
@@ -143,7 +148,11 @@ impl Load {
             model,
             part: planned.part,
             range: planned.range,
-            survey,
+            manner: Manner {
+                survey,
+                speculative: self.is_speculative(),
+                consumer: self.charged.then(|| self.readers.first()),
+            },
         });
     }
 }

@@ -89,6 +89,23 @@ impl Budget {
         }
     }
 
+    /// Bytes of a file that were warmed and not used.
+    pub fn held_of(&self, file: FileId) -> u64 {
+        self.steps
+            .range((file, 0)..=(file, u64::MAX))
+            .map(|(_, bytes)| bytes)
+            .sum()
+    }
+
+    /// The same of every file that has any.
+    pub fn by_file(&self) -> BTreeMap<FileId, u64> {
+        let mut sums = BTreeMap::new();
+        for ((file, _), bytes) in self.steps.iter().filter(|(_, bytes)| **bytes > 0) {
+            *sums.entry(*file).or_default() += bytes;
+        }
+        sums
+    }
+
     /// Somebody reads `range`.
     pub fn used(&mut self, file: FileId, range: ByteRange) {
         if self.unused > 0 {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    engine::input::Outcome,
+    engine::input::{Outcome, StepEnd},
     units::{Moment, Rate, STEP},
 };
 
@@ -36,21 +38,98 @@ const RISE: f64 = 0.3;
 /// is believed to do for a while, as BBR's bottleneck bandwidth is (Cardwell et al., ACM Queue 14(5), 2016).
 const FALL: f64 = 0.03;
 
+/// What was learned of a device and holds beyond a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Knowledge {
+    /// Bytes a second while the agent kept it busy.
+    pub rate: Option<Rate>,
+    /// What a reader that calls `read` and waits for its data gets without help.
+    pub reads_alone: Option<Rate>,
+    /// What one that touches a mapping gets.
+    pub maps_alone: Option<Rate>,
+}
+
+impl Knowledge {
+    /// The same without what no device does: it comes from a file.
+    pub fn plausible(self) -> Self {
+        let check = |rate: Option<Rate>| rate.filter(|rate| (1.0..1e13).contains(&rate.0));
+        Self {
+            rate: check(self.rate),
+            reads_alone: check(self.reads_alone),
+            maps_alone: check(self.maps_alone),
+        }
+    }
+
+    /// Whether it says, all in all, the same as `other`.
+    fn is_like(&self, other: &Self) -> bool {
+        let alike = |one: Option<Rate>, other: Option<Rate>| match (one, other) {
+            (None, None) => true,
+            (Some(one), Some(other)) => (one.0 / other.0 - 1.0).abs() < NEWS,
+            _ => false,
+        };
+        alike(self.rate, other.rate)
+            && alike(self.reads_alone, other.reads_alone)
+            && alike(self.maps_alone, other.maps_alone)
+    }
+}
+
+/// Nothing that is not urgent is tried again so soon after somebody else has used a device.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// A rate that differs by less from the one that was kept is not kept anew.
+const NEWS: f64 = 0.1;
+
 /// One block device, or whatever carries a file system.
 #[derive(Debug, Default)]
 pub struct Device {
     in_flight: u64,
-    rate: Option<Rate>,
+    /// Its rate, and what readers get alone.
+    known: Knowledge,
+    /// What was kept last.
+    kept: Knowledge,
+    /// Its rate was not measured since the agent began: the first sample counts for more than what was remembered.
+    remembered: bool,
     busy_since: Moment,
     busy_bytes: u64,
     /// Steps left of [`MEMORY`].
     in_line: u32,
+    /// Somebody else used it then: nothing that is not urgent before this is over.
+    disturbed: Option<Moment>,
 }
 
 impl Device {
     /// Its measured rate while the agent kept it busy.
     pub fn rate(&self) -> Option<Rate> {
-        self.rate
+        self.known.rate
+    }
+
+    /// What a reader gets without help, one that calls `read` or one that touches a mapping.
+    pub fn alone(&mut self, only_reads: bool) -> &mut Option<Rate> {
+        if only_reads {
+            &mut self.known.reads_alone
+        } else {
+            &mut self.known.maps_alone
+        }
+    }
+
+    /// What was known of it when the agent ran before; what has been measured since goes first.
+    pub fn recall(&mut self, before: Knowledge) {
+        let before = before.plausible();
+        self.remembered = self.known.rate.is_none();
+        self.known.rate = self.known.rate.or(before.rate);
+        self.known.reads_alone = self.known.reads_alone.or(before.reads_alone);
+        self.known.maps_alone = self.known.maps_alone.or(before.maps_alone);
+        self.kept = before;
+    }
+
+    /// What is worth keeping of it, if there is any news.
+    pub fn news(&mut self) -> Option<Knowledge> {
+        if self.known.is_like(&self.kept) {
+            return None;
+        }
+        self.kept = self.known;
+        Some(self.known)
     }
 
     /// Bytes with its workers.
@@ -61,10 +140,15 @@ impl Device {
     /// Whether `bytes` more may be submitted now.
     pub fn admits(&self, bytes: u64) -> bool {
         let times = if self.in_line > 0 { IN_LINE } else { 1 };
-        let limit = self.rate.map_or(FIRST_IN_FLIGHT * u64::from(times), |rate| {
+        let limit = self.known.rate.map_or(FIRST_IN_FLIGHT * u64::from(times), |rate| {
             rate.during(IN_FLIGHT * times).clamp(LEAST_IN_FLIGHT, MOST_IN_FLIGHT)
         });
         self.in_flight + bytes <= limit.max(LEAST_IN_FLIGHT)
+    }
+
+    /// Whether a step may be submitted that nobody waits for: it is the only one, and nobody else has used the device for a while.
+    pub fn admits_speculative(&self, now: Moment) -> bool {
+        self.in_flight == 0 && self.disturbed.is_none_or(|at| now.since(at) >= QUIET)
     }
 
     /// Several threads of a load were at a step before us.
@@ -93,11 +177,15 @@ impl Device {
         self.in_flight = self.in_flight.saturating_sub(outcome.range.len());
         self.busy_bytes += outcome.gained();
         self.in_line = self.in_line.saturating_sub(1);
+        if outcome.end == StepEnd::Yielded {
+            self.disturbed = Some(outcome.completed);
+        }
         let busy = outcome.completed.since(self.busy_since);
         // Steps that were resident take no time of the device and say nothing about it.
         if busy >= SAMPLE && self.busy_bytes >= 2 * STEP {
             let sample = Rate::over(self.busy_bytes, busy);
-            self.rate = Some(self.rate.map_or(sample, |rate| {
+            let before = self.known.rate.filter(|_| !std::mem::take(&mut self.remembered));
+            self.known.rate = Some(before.map_or(sample, |rate| {
                 let weight = if sample.0 > rate.0 { RISE } else { FALL };
                 Rate(rate.0 + (sample.0 - rate.0) * weight)
             }));

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use crate::units::{Rate, STEP};
 
-/// The window opens with what the device does in this time …
-const OPENING: Duration = Duration::from_millis(500);
+/// The window opens with what the device does in this time. It is the usual one, too, from a runner's command line to its first read: an unconfirmed
+/// window may grow to so much.
+const OPENING: Duration = Duration::from_secs(2);
 
-/// … but within these bounds, the upper one also where the rate is not known yet.
-const LEAST_OPENING: u64 = 32 << 20;
-const MOST_OPENING: u64 = 256 << 20;
+/// Bounds of that.
+const LEAST_OPENING: u64 = 2 * STEP;
+const MOST_OPENING: u64 = 4 << 30;
 
-/// Usual time from a runner's command line to its first read; an unconfirmed window may grow to what the device does in it.
-const LEAD: Duration = Duration::from_secs(2);
+/// Opening of a window while the device's rate is not known.
+const UNKNOWN: u64 = 128 << 20;
 
 /// An unconfirmed window begins with so much and doubles with the later looks at its process: one that soon opens its file with `O_DIRECT` is found out before it pays for more.
 const FIRST_UNCONFIRMED: u64 = 4 << 20;
@@ -41,10 +42,7 @@ pub struct Window {
 impl Window {
     /// Opens after strong evidence, as one of so many `places` that share the device.
     pub fn open(&mut self, rate: Option<Rate>, places: usize) {
-        let opening = rate.map_or(MOST_OPENING / 2, |rate| {
-            rate.during(OPENING).clamp(LEAST_OPENING, MOST_OPENING)
-        });
-        let opening = (opening / places.max(1) as u64).max(LEAST_AFTER_JUMP);
+        let opening = (opening(rate) / places.max(1) as u64).max(LEAST_AFTER_JUMP);
         self.size = self.size.max(opening);
     }
 
@@ -55,8 +53,15 @@ impl Window {
 
     /// Opens for a load that was announced and not seen yet.
     pub fn open_unconfirmed(&mut self, rate: Option<Rate>) {
-        self.goal = rate.map_or(MOST_OPENING / 2, |rate| rate.during(LEAD).clamp(STEP, 4 << 30));
+        self.goal = opening(rate);
         self.size = self.goal.min(FIRST_UNCONFIRMED);
+    }
+
+    /// The device's rate has become known: an unconfirmed window may grow to another size.
+    pub fn aim(&mut self, rate: Rate) {
+        if self.goal > 0 {
+            self.goal = opening(Some(rate));
+        }
     }
 
     /// The load is still announced and nothing speaks against it.
@@ -89,6 +94,13 @@ impl Window {
         }
     }
 
+    /// The reader gets less with it than alone.
+    pub fn halve(&mut self) {
+        self.size = (self.size / 2).max(self.size.min(STEP));
+        self.goal = self.goal.min(self.size);
+        self.used = 0;
+    }
+
     /// The reader jumped to a place that was not warmed: ahead of it, no more than twice what it usually walks.
     pub fn jumped(&mut self, typical_run: u64) {
         self.size = self.size.min(typical_run.saturating_mul(2).max(LEAST_AFTER_JUMP));
@@ -100,6 +112,10 @@ impl Window {
     pub fn close(&mut self) {
         *self = Self::default();
     }
+}
+
+fn opening(rate: Option<Rate>) -> u64 {
+    rate.map_or(UNKNOWN, |rate| rate.during(OPENING).clamp(LEAST_OPENING, MOST_OPENING))
 }
 
 #[cfg(test)]
@@ -151,6 +167,11 @@ mod tests {
         let mut window = Window::default();
         window.open(Some(Rate(1e6)), 1);
         assert_eq!(window.size(), LEAST_OPENING);
+        let mut window = Window::default();
+        window.open(Some(Rate(100e6)), 1);
+        assert_eq!(window.size(), 200_000_000, "two seconds of it");
+        window.halve();
+        assert_eq!(window.size(), 100_000_000);
         let mut window = Window::default();
         window.open(Some(Rate(1e6)), 16);
         assert_eq!(window.size(), LEAST_AFTER_JUMP, "one of many places");

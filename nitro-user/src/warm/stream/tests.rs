@@ -51,6 +51,8 @@ impl Bench {
             commands: inbox,
             epoch: Arc::default(),
             outcomes: tell,
+            quiet: Arc::default(),
+            accountant: None,
         };
         let thread = thread::spawn(move || stream.run());
         Self {
@@ -70,6 +72,8 @@ impl Bench {
             part: 0,
             range,
             survey: false,
+            speculative: false,
+            consumer: None,
             epoch: 0,
         };
         self.commands.send(command).unwrap();

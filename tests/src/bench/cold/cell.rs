@@ -16,6 +16,7 @@ use crate::{
     limit::{IoLimit, Limit},
     readers::{Kind, Reader, Report},
     stats::{self, Interval, Summary},
+    store::{Store, StoreArgs},
     sys::FreeMemory,
     tree::{self, ModelTree, gguf, hugging_face},
 };
@@ -77,6 +78,8 @@ pub struct Bench<'a> {
     shards: Vec<PathBuf>,
     // Members before their disk, which cannot be unmounted under them.
     group: IoLimit,
+    // Unmounted before the disk that it serves.
+    store: Option<Store>,
     disk: TestDisk,
     _memory: FreeMemory,
 }
@@ -103,6 +106,28 @@ impl<'a> Bench<'a> {
             .collect();
         ensure!(shards.len() == SHARDS, "{} shards", shards.len());
         disk.limit(&group, device.limit())?;
+        let (mut gguf, mut shards) = (gguf, shards);
+        let store = match device.store() {
+            Some(service) => {
+                let mount = disk.path().with_file_name("store");
+                for path in gguf.files.iter_mut().chain(&mut shards) {
+                    *path = mount.join(path.strip_prefix(disk.path()).context("a model beside its disk")?);
+                }
+                let args = StoreArgs {
+                    source: disk.path().to_owned(),
+                    mount,
+                    latency: service.latency,
+                    parallel: service.parallel,
+                    seek: service.seek,
+                    rate: service.rate,
+                    kind: "nitrostore".into(),
+                    private: false,
+                    user: None,
+                };
+                Some(Store::start(program, &args)?)
+            }
+            None => None,
+        };
         // First, so that there is free memory to keep.
         disk.drop_caches()?;
         // Twice the model, because some of it lies in pieces too small for the folios of a load.
@@ -115,6 +140,7 @@ impl<'a> Bench<'a> {
             gguf,
             shards,
             group,
+            store,
             disk,
             _memory: memory,
         })
@@ -134,6 +160,21 @@ impl<'a> Bench<'a> {
                 bytes_per_second / 1_000_000
             )
         };
+        if let Some(service) = self.device.store() {
+            return format!(
+                "{}: FUSE, {} ms a request, {} at once, {} ms more after a jump, {}, model of {}",
+                self.device.name(),
+                service.latency,
+                service.parallel,
+                service.seek,
+                if service.rate > 0.0 {
+                    format!("{} MB/s", service.rate)
+                } else {
+                    "no limit of bytes".into()
+                },
+                nitro_user::units::ByteCount(self.gguf.bytes)
+            );
+        }
         let access = if self.disk.is_direct() { "direct" } else { "buffered" };
         format!(
             "{}: ext4 on a loop device ({access}), readahead 128 KiB, {limit}, model of {}",
@@ -205,7 +246,7 @@ impl<'a> Bench<'a> {
 
     /// Seconds in which the device itself delivers the reader's files.
     fn measure_limit(&self, kind: Kind) -> Result<Option<f64>> {
-        if self.device == Device::Cached {
+        if self.device == Device::Cached || self.store.is_some() {
             return Ok(None);
         }
         let direct = Reader::new(self.program, Kind::Direct, self.files(kind));
@@ -243,7 +284,10 @@ impl<'a> Bench<'a> {
     fn loads(&self, reader: &Reader, with: Option<usize>, cold: bool, count: usize) -> Result<Vec<Load>> {
         let agent = match with {
             // Ready before the caches are dropped: the agent knows the files and has none of them in memory.
-            Some(_) => Some(Agent::new(self.agent, self.disk.path()).start(Some(&self.group))?),
+            Some(_) => {
+                let watched = self.store.as_ref().map_or(self.disk.path(), Store::path);
+                Some(Agent::new(self.agent, watched).start(Some(&self.group))?)
+            }
             None => None,
         };
         let loads = (0..count).map(|_| self.load(reader, cold)).collect::<Result<Vec<_>>>();

@@ -18,11 +18,36 @@ pub enum Device {
     Unlimited,
     /// No device: everything is in the page cache already.
     Cached,
+    /// A file system in user space over a store far away: 10 ms for each request, eight at once.
+    Store,
+    /// One head: 8 ms when the position jumps, 150 MB/s.
+    Head,
+}
+
+/// How a file system in user space serves reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// Milliseconds of each.
+    pub latency: f64,
+    /// So many at once.
+    pub parallel: usize,
+    /// Milliseconds more after a jump.
+    pub seek: f64,
+    /// MB/s.
+    pub rate: f64,
 }
 
 impl Device {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 5] = [Self::Gp1000, Self::D300, Self::D125, Self::Unlimited, Self::Cached];
+    pub const ALL: [Self; 7] = [
+        Self::Gp1000,
+        Self::D300,
+        Self::D125,
+        Self::Unlimited,
+        Self::Cached,
+        Self::Store,
+        Self::Head,
+    ];
 
     /// Its name on the command line and in tables.
     pub const fn name(self) -> &'static str {
@@ -32,6 +57,8 @@ impl Device {
             Self::D125 => "d125",
             Self::Unlimited => "unlimited",
             Self::Cached => "cached",
+            Self::Store => "store",
+            Self::Head => "head",
         }
     }
 
@@ -41,11 +68,30 @@ impl Device {
             Self::Gp1000 => (1_000_000_000, 1000),
             Self::D300 => (300_000_000, 3000),
             Self::D125 => (125_000_000, 3000),
-            Self::Unlimited | Self::Cached => (0, 0),
+            Self::Unlimited | Self::Cached | Self::Store | Self::Head => (0, 0),
         };
         Limit {
             bytes_per_second,
             operations_per_second,
+        }
+    }
+
+    /// How requests are served, where that is done by a file system in user space.
+    pub const fn store(self) -> Option<Service> {
+        match self {
+            Self::Store => Some(Service {
+                latency: 10.0,
+                parallel: 8,
+                seek: 0.0,
+                rate: 0.0,
+            }),
+            Self::Head => Some(Service {
+                latency: 0.0,
+                parallel: 4,
+                seek: 8.0,
+                rate: 150.0,
+            }),
+            _ => None,
         }
     }
 
@@ -56,6 +102,7 @@ impl Device {
             Self::Gp1000 | Self::Unlimited | Self::Cached => size,
             Self::D300 => size / 2,
             Self::D125 => size / 8 * 3,
+            Self::Store | Self::Head => size / 8,
         }
     }
 
@@ -64,6 +111,7 @@ impl Device {
     /// Readers in several places are measured where requests bind, and where there is nothing to gain.
     pub fn has(self, kind: Kind) -> bool {
         match kind {
+            _ if self.store().is_some() => matches!(kind, Kind::Map | Kind::Populate | Kind::Read | Kind::Shards),
             Kind::Direct => self != Self::Cached,
             Kind::Cursors | Kind::Threads | Kind::Ranks => matches!(self, Self::Gp1000 | Self::Cached),
             _ => true,
@@ -75,10 +123,10 @@ impl Device {
         match self {
             // Over in a moment, and noisier for it.
             Self::Cached => 45,
-            Self::Gp1000 => 5,
+            Self::Gp1000 | Self::Store => 5,
             _ if kind == Kind::MapRandom => 5,
             Self::Unlimited if self.loads_per_figure(kind) > 1 => 45,
-            Self::Unlimited | Self::D300 | Self::D125 => 15,
+            Self::Unlimited | Self::D300 | Self::D125 | Self::Head => 15,
         }
     }
 
@@ -96,7 +144,7 @@ impl Device {
     /// requests a second 2 GiB would take nine minutes, at a constant rate.
     pub const fn cap_seconds(self) -> u64 {
         match self {
-            Self::Gp1000 => 30,
+            Self::Gp1000 | Self::Store => 30,
             _ => 15,
         }
     }
@@ -119,6 +167,8 @@ impl Device {
             return pairs as f64 * (overhead + 10.0 * bytes / 1e10) + bytes / 1e9;
         }
         let (rate, operations) = match self.limit() {
+            _ if self == Self::Store => (1e8, 200.0),
+            _ if self == Self::Head => (1.5e8, 25_000.0),
             Limit::NONE => (1.5e9, 25_000.0),
             limit => (limit.bytes_per_second as f64, limit.operations_per_second as f64),
         };

@@ -52,6 +52,8 @@ enum DeviceChoice {
     D125,
     Unlimited,
     Cached,
+    Store,
+    Head,
     All,
 }
 
@@ -63,6 +65,8 @@ impl DeviceChoice {
             Self::D125 => vec![Device::D125],
             Self::Unlimited => vec![Device::Unlimited],
             Self::Cached => vec![Device::Cached],
+            Self::Store => vec![Device::Store],
+            Self::Head => vec![Device::Head],
             Self::All => Device::ALL.to_vec(),
         }
     }

@@ -17,6 +17,8 @@ const FLOOR_RANDOM: f64 = 1.3;
 const FLOOR_SEVERAL: f64 = 1.2;
 /// How much faster a map reader becomes there.
 const SPEEDUP: f64 = 2.5;
+/// How much faster a reader of a mapping becomes on a store far away.
+const SPEEDUP_STORE: f64 = 5.0;
 /// Nowhere slower: the interval's upper end.
 const COST: f64 = 1.03;
 /// Nowhere slower: any single pair.
@@ -40,6 +42,10 @@ pub fn judge(cell: &CellResult) -> Vec<String> {
         if matches!(cell.reader, Kind::Map | Kind::Populate | Kind::MapRandom) && cell.speedup < SPEEDUP {
             misses.push(format!("{:.2} × faster, to be {SPEEDUP} ×", cell.speedup));
         }
+    }
+    if cell.device == Device::Store && matches!(cell.reader, Kind::Map | Kind::Populate) && cell.speedup < SPEEDUP_STORE
+    {
+        misses.push(format!("{:.2} × faster, to be {SPEEDUP_STORE} ×", cell.speedup));
     }
     if cell.cost.high > COST {
         misses.push(format!(

@@ -33,7 +33,7 @@ impl Threads {
         let placed = self.groups.place(0, &access);
         let met = Met {
             fresh: u64::from(at.is_multiple_of(STEP)),
-            used: 0,
+            ..Met::default()
         };
         let moved = self.groups.follow(placed, 0, &access, met, false);
         if moved == Move::On

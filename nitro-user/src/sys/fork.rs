@@ -1,0 +1,44 @@
+//! A copy of this process.
+
+use std::{fs, io};
+
+use nix::unistd::{ForkResult, fork};
+
+/// Which of the two this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copy {
+    /// The process that asked.
+    Parent,
+    /// The new one.
+    Child,
+}
+
+/// Makes a copy of this process, which must have a single thread: of several only the calling one would be there, and locks that others hold would be held for ever.
+///
+/// # Errors
+/// `InvalidInput`: there are other threads. `EAGAIN`, `ENOMEM`: no room for another process.
+pub fn copy() -> io::Result<Copy> {
+    if fs::read_dir("/proc/self/task")?.take(2).count() != 1 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a process with several threads cannot be copied",
+        ));
+    }
+    // SAFETY: there is no other thread, as was just seen, and no other could start one.
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => Ok(Copy::Parent),
+        ForkResult::Child => Ok(Copy::Child),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_process_with_threads_is_not_copied() {
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || wait.recv());
+        assert!(super::copy().is_err());
+        drop(end);
+        let _ = other.join();
+    }
+}

@@ -1,0 +1,307 @@
+//! Warming on the consumer's account.
+//!
+//! The kernel charges a page to the memory cgroup of the process that brings it in first. For `--charge consumer` that is a helper, one for each load, which joins the
+//! consumer's memory cgroup, is handed the open files, and does nothing but start the reading; it ends with the load. It is a copy of a small process with a single
+//! thread that was started with the agent (`nitro-agent account-helper`), so that none is executed while a reader waits, and the agent itself, which has threads,
+//! need not be copied. In a full cgroup the kernel takes the helper first.
+//!
+//! In: requests over a socket pair, with descriptors. Out: what came of them. A helper reads what it was handed and nothing else.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, File},
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    process::{Child, Command, Stdio},
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{Warmer, chain::Chain, read::Read, readahead::Readahead};
+use crate::{
+    sys::{
+        block::RequestLimits,
+        capability::Feature,
+        cgroup::MemoryGroup,
+        confine::confine,
+        fork::{self, Copy},
+        page_cache, pass,
+    },
+    units::ByteRange,
+};
+
+/// The subcommand that the helpers' parent is started with.
+pub const SUBCOMMAND: &str = "account-helper";
+
+/// Asked of the parent: a helper in this memory cgroup, at the descriptor that comes with it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Join {
+    group: MemoryGroup,
+}
+
+/// Asked of a helper.
+#[derive(Debug, Serialize, Deserialize)]
+enum Request {
+    /// The descriptor that comes with it is this part.
+    Open {
+        part: usize,
+        limits: RequestLimits,
+        chunk: u64,
+    },
+    /// Use plain reads from now on.
+    Plainly { part: usize },
+    /// [`Warmer::brought_before`].
+    Claim { part: usize, range: ByteRange },
+    /// [`Warmer::submit`].
+    Submit { part: usize, range: ByteRange },
+}
+
+/// The answer.
+#[derive(Debug, Serialize, Deserialize)]
+enum Reply {
+    /// It is done; bytes claimed, or brought in beyond the range, or the process id of a helper that has joined.
+    Done(u64),
+    /// The system's reason, as a number.
+    Failed(i32),
+}
+
+fn say<T: Serialize>(socket: impl AsFd, message: &T, descriptor: Option<i32>) -> io::Result<()> {
+    pass::send(socket, &serde_json::to_vec(message)?, descriptor)
+}
+
+fn hear<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Option<OwnedFd>)>> {
+    let Some((bytes, descriptor)) = pass::receive(socket)? else {
+        return Ok(None);
+    };
+    Ok(Some((serde_json::from_slice(&bytes)?, descriptor)))
+}
+
+/// The helpers' parent, as the agent sees it. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Accountant {
+    socket: Mutex<OwnedFd>,
+    _process: Child,
+    helpers: Helpers,
+}
+
+/// Process ids of the helpers: what they read, nobody else has read. Shared with whoever is told of accesses.
+#[derive(Clone, Debug, Default)]
+pub struct Helpers(Arc<Mutex<HashSet<u32>>>);
+
+impl Helpers {
+    fn add(&self, process: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(process);
+    }
+
+    /// Whether this is one.
+    pub fn contains(&self, process: u32) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&process)
+    }
+
+    /// It has ended, and all that it did was told. Whether it was one.
+    pub fn ended(&self, process: u32) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&process)
+    }
+}
+
+impl Accountant {
+    /// Starts it: this very program.
+    ///
+    /// # Errors
+    /// No process or descriptor to be had.
+    pub fn start() -> io::Result<Self> {
+        let (socket, theirs) = pass::pair()?;
+        let process = Command::new("/proc/self/exe")
+            .arg(SUBCOMMAND)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()?;
+        Ok(Self {
+            socket: Mutex::new(socket),
+            _process: process,
+            helpers: Helpers::default(),
+        })
+    }
+
+    /// Who the helpers are.
+    pub fn helpers(&self) -> Helpers {
+        self.helpers.clone()
+    }
+
+    /// A helper in `group`.
+    ///
+    /// # Errors
+    /// [`MemoryGroup::join`]'s, or the parent has ended.
+    pub fn helper(&self, group: &MemoryGroup) -> io::Result<Helper> {
+        let (socket, theirs) = pass::pair()?;
+        let join = Join { group: group.clone() };
+        {
+            let parent = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+            say(&*parent, &join, Some(theirs.as_raw_fd()))?;
+        }
+        drop(theirs);
+        let helper = Helper { socket };
+        let process = helper.answer()?;
+        // Before it reads anything.
+        self.helpers.add(u32::try_from(process).unwrap_or(0));
+        Ok(helper)
+    }
+}
+
+/// One helper. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Helper {
+    socket: OwnedFd,
+}
+
+impl Helper {
+    fn answer(&self) -> io::Result<u64> {
+        match hear(&self.socket)? {
+            Some((Reply::Done(bytes), _)) => Ok(bytes),
+            Some((Reply::Failed(errno), _)) => Err(io::Error::from_raw_os_error(errno)),
+            None => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the helper has ended")),
+        }
+    }
+
+    fn ask(&self, request: &Request, descriptor: Option<i32>) -> io::Result<u64> {
+        say(&self.socket, request, descriptor)?;
+        self.answer()
+    }
+}
+
+/// Brings a part in through a helper.
+pub struct OnAccount {
+    helper: Rc<Helper>,
+    part: usize,
+    /// For waiting, which charges nobody.
+    plain: Readahead,
+    /// End of the last range, and what was brought in beyond it.
+    beyond: (u64, u64),
+}
+
+impl OnAccount {
+    /// Hands `file` to the helper.
+    ///
+    /// # Errors
+    /// The helper has ended.
+    pub fn open(helper: Rc<Helper>, part: usize, file: &File, limits: RequestLimits, chunk: u64) -> io::Result<Self> {
+        helper.ask(&Request::Open { part, limits, chunk }, Some(file.as_raw_fd()))?;
+        Ok(Self {
+            helper,
+            part,
+            plain: Readahead { chunk },
+            beyond: (0, 0),
+        })
+    }
+}
+
+impl Warmer for OnAccount {
+    fn submit(&mut self, _file: &File, range: ByteRange) -> io::Result<()> {
+        let part = self.part;
+        let beyond = self.helper.ask(&Request::Submit { part, range }, None)?;
+        self.beyond = (range.end, beyond);
+        Ok(())
+    }
+
+    fn wait(&mut self, file: &File, range: ByteRange) -> io::Result<()> {
+        // A page that is not there would be read for the wait, on the agent's account.
+        if page_cache::present(file, range)? < range.len() {
+            return Ok(());
+        }
+        self.plain.wait(file, range)
+    }
+
+    fn beyond(&self, end: u64) -> u64 {
+        let (at, bytes) = self.beyond;
+        if at == end { bytes } else { 0 }
+    }
+
+    fn brought_before(&mut self, range: ByteRange) -> u64 {
+        let part = self.part;
+        // A helper that has ended says so at the next submit.
+        self.helper.ask(&Request::Claim { part, range }, None).unwrap_or(0)
+    }
+
+    fn plainly(self: Box<Self>) -> io::Result<Box<dyn Warmer>> {
+        self.helper.ask(&Request::Plainly { part: self.part }, None)?;
+        Ok(self)
+    }
+}
+
+/// The parent: makes helpers until the agent has ended. Standard input is the socket.
+///
+/// # Errors
+/// What the socket says.
+pub fn parent() -> io::Result<()> {
+    // What is started here begins with what is left; the agent tells what was refused, of itself.
+    let _ = confine(&[Feature::OthersGroups]);
+    let socket = io::stdin();
+    loop {
+        let Some((join, theirs)) = hear::<Join>(&socket)? else {
+            return Ok(());
+        };
+        // Those that have ended meanwhile.
+        while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive) {}
+        let Some(theirs) = theirs else { continue };
+        match fork::copy() {
+            Ok(Copy::Parent) => {}
+            Ok(Copy::Child) => return help(&theirs, &join.group),
+            Err(error) => {
+                let _ = say(&theirs, &failed(&error), None);
+            }
+        }
+    }
+}
+
+/// A helper: joins `group` and serves until the load is over.
+fn help(socket: &OwnedFd, group: &MemoryGroup) -> io::Result<()> {
+    // In a full cgroup the consumer must not be the one that is killed.
+    let joined = fs::write("/proc/self/oom_score_adj", "1000").and_then(|()| group.join());
+    if let Err(error) = joined {
+        return say(socket, &failed(&error), None);
+    }
+    say(socket, &Reply::Done(u64::from(std::process::id())), None)?;
+    let mut parts: HashMap<usize, (File, Box<dyn Warmer>)> = HashMap::new();
+    while let Some((request, descriptor)) = hear::<Request>(socket)? {
+        let reply = serve(&mut parts, request, descriptor).map_or_else(|error| failed(&error), Reply::Done);
+        say(socket, &reply, None)?;
+    }
+    Ok(())
+}
+
+fn serve(
+    parts: &mut HashMap<usize, (File, Box<dyn Warmer>)>,
+    request: Request,
+    descriptor: Option<OwnedFd>,
+) -> io::Result<u64> {
+    let unknown = || io::Error::from_raw_os_error(libc::EBADF);
+    match request {
+        Request::Open { part, limits, chunk } => {
+            let file = File::from(descriptor.ok_or_else(unknown)?);
+            let warmer: Box<dyn Warmer> = match Chain::new(limits, Readahead { chunk }) {
+                Some(chain) => Box::new(chain),
+                None => Box::new(Readahead { chunk }),
+            };
+            parts.insert(part, (file, warmer));
+            Ok(0)
+        }
+        Request::Plainly { part } => {
+            parts.get_mut(&part).ok_or_else(unknown)?.1 = Box::new(Read::default());
+            Ok(0)
+        }
+        Request::Claim { part, range } => Ok(parts.get_mut(&part).ok_or_else(unknown)?.1.brought_before(range)),
+        Request::Submit { part, range } => {
+            let (file, warmer) = parts.get_mut(&part).ok_or_else(unknown)?;
+            warmer.submit(file, range)?;
+            Ok(warmer.beyond(range.end))
+        }
+    }
+}
+
+fn failed(error: &io::Error) -> Reply {
+    Reply::Failed(error.raw_os_error().unwrap_or(libc::EIO))
+}

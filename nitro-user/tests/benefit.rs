@@ -1,0 +1,192 @@
+//! A reader on a device that gives two less than one: it is found out, and left alone.
+
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod one_file;
+
+use std::collections::VecDeque;
+
+use nitro_user::{
+    engine::{
+        Action, Engine, Input, LoadId,
+        happening::Skip,
+        input::{FileCounts, StepEnd},
+        load::Stage,
+        plan::device::Knowledge,
+        receipt::Receipt,
+    },
+    units::{ByteRange, Moment, Rate, STEP},
+};
+use one_file::FILE;
+
+const STEPS: u64 = 4096;
+const READER: u32 = 7;
+
+/// The engine, a reader, and one head for both: a step takes `together` nanoseconds while anything is on its way, else `alone`.
+struct Bench {
+    engine: Engine,
+    now: Moment,
+    together: u64,
+    alone: u64,
+    queue: VecDeque<(LoadId, ByteRange)>,
+    warm: Vec<bool>,
+    own: u64,
+    widest: u64,
+    windows: Vec<u64>,
+    kept: Vec<Knowledge>,
+    receipt: Option<Receipt>,
+}
+
+impl Bench {
+    fn new(together: Rate, alone: Rate) -> Self {
+        let time = |rate: Rate| (STEP as f64 / rate.0 * 1e9) as u64;
+        Self {
+            engine: Engine::new(one_file::policy(8 << 30)),
+            now: Moment(1_000_000_000),
+            together: time(together),
+            alone: time(alone),
+            queue: VecDeque::new(),
+            warm: vec![false; STEPS as usize],
+            own: 0,
+            widest: 0,
+            windows: Vec::new(),
+            kept: Vec::new(),
+            receipt: None,
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for action in self.engine.handle(self.now, input) {
+                match action {
+                    Action::Describe(file) => inputs.push(Input::Described {
+                        file,
+                        description: Some(one_file::description(STEPS * STEP)),
+                    }),
+                    Action::Warm { load, range, .. } => self.queue.push_back((load, range)),
+                    Action::Cancel { .. } => {
+                        for (load, range) in std::mem::take(&mut self.queue) {
+                            let outcome = one_file::outcome(load, range, StepEnd::Cancelled, 0, self.now, self.now);
+                            inputs.push(Input::Outcome(outcome));
+                        }
+                    }
+                    Action::AskAdded { load, .. } => inputs.push(Input::Added { load, added: self.own }),
+                    Action::Count { load, .. } => {
+                        let count = FileCounts {
+                            file: Some(FILE),
+                            calls: 1,
+                            bytes: STEPS * STEP,
+                            ..FileCounts::default()
+                        };
+                        inputs.push(Input::Counted {
+                            load,
+                            counts: vec![count],
+                        });
+                    }
+                    Action::Keep { knowledge, .. } => self.kept.push(knowledge),
+                    Action::Finish(receipt) => self.receipt = Some(*receipt),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The reader wants a step; the head brings what is asked for, the oldest first, and then the reader's own.
+    fn read(&mut self, step: u64) {
+        let access = one_file::access(self.now, READER, 1, ByteRange::new(step * STEP, 128 << 10));
+        self.feed(Input::Access(access));
+        while !self.warm[step as usize] {
+            let Some((load, range)) = self.queue.pop_front() else {
+                self.own += STEP;
+                self.now = Moment(self.now.0 + self.alone);
+                break;
+            };
+            let submitted = self.now;
+            self.now = Moment(self.now.0 + self.together);
+            self.warm[(range.start / STEP) as usize] = true;
+            let outcome = one_file::outcome(load, range, StepEnd::Done, range.len(), submitted, self.now);
+            self.feed(Input::Outcome(outcome));
+        }
+        let window = self.engine.loads().map(|load| load.window().0).sum();
+        if self.windows.last() != Some(&window) {
+            self.windows.push(window);
+        }
+        self.widest = self.widest.max(window);
+    }
+
+    fn is_left_alone(&self) -> bool {
+        self.engine
+            .loads()
+            .any(|load| load.stage == Stage::Skipped(Skip::NoGain))
+    }
+
+    fn seconds(&self) -> u64 {
+        self.now.0 / 1_000_000_000 - 1
+    }
+}
+
+const MB: f64 = 1e6;
+
+#[test]
+fn help_that_harms_is_found_out_within_seconds() {
+    let mut bench = Bench::new(Rate(20.0 * MB), Rate(50.0 * MB));
+    let mut step = 0;
+    while !bench.is_left_alone() {
+        bench.read(step);
+        step += 1;
+        assert!(bench.seconds() < 8, "{:?}", bench.windows);
+    }
+    // What the reader gets alone is kept for the next time.
+    bench.feed(Input::Ended { process: READER });
+    let alone = bench
+        .kept
+        .last()
+        .and_then(|kept| kept.reads_alone)
+        .expect("it was measured");
+    assert!((alone.0 / MB - 50.0).abs() < 3.0, "{alone}");
+    let receipt = bench.receipt.expect("a load that was helped");
+    assert_eq!(receipt.skipped, [Skip::NoGain]);
+}
+
+#[test]
+fn where_it_was_learned_before_the_window_halves_at_once_and_closes() {
+    let mut bench = Bench::new(Rate(20.0 * MB), Rate(50.0 * MB));
+    let knowledge = Knowledge {
+        rate: Some(Rate(100.0 * MB)),
+        reads_alone: Some(Rate(50.0 * MB)),
+        maps_alone: None,
+    };
+    bench.read(0);
+    bench.feed(Input::Recalled {
+        device: FILE.device,
+        knowledge,
+    });
+    let mut step = 1;
+    while !bench.is_left_alone() {
+        bench.read(step);
+        step += 1;
+        assert!(bench.seconds() < 4, "{:?}", bench.windows);
+    }
+    assert_eq!(bench.widest, 200_000_000, "two seconds of the rate that is known");
+    assert_eq!(bench.windows, [0, 200_000_000, 100_000_000, 0]);
+}
+
+#[test]
+fn help_that_helps_goes_on_after_the_trial() {
+    let mut bench = Bench::new(Rate(100.0 * MB), Rate(15.0 * MB));
+    let began = bench.now;
+    for step in 0..STEPS {
+        bench.read(step);
+    }
+    let seconds = bench.now.since(began).as_secs_f64();
+    let best = (STEPS * STEP) as f64 / (100.0 * MB);
+    assert!(seconds < 1.02 * best, "{seconds} s of {best}");
+    bench.feed(Input::Ended { process: READER });
+    let alone = bench
+        .kept
+        .last()
+        .and_then(|kept| kept.reads_alone)
+        .expect("it was measured");
+    assert!((alone.0 / MB - 15.0).abs() < 2.0, "{alone}");
+}
