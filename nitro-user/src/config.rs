@@ -17,6 +17,8 @@ pub const SOCKET: &str = "/run/nitro-agent/nitro-agent.sock";
 pub struct Config {
     /// Watch roots as given, with `~` resolved.
     pub roots: Vec<PathBuf>,
+    /// Find directories with models.
+    pub auto: bool,
     /// Ceiling for all that was warmed and nobody used yet, in bytes.
     pub ceiling: ByteCount,
     /// Event mode.
@@ -29,6 +31,8 @@ pub struct Config {
     pub ignored_programs: Vec<String>,
     /// What is warmed is charged to the memory cgroup of whoever it is warmed for, not to the agent's.
     pub charge_consumer: bool,
+    /// Directories below which reading is wanted though it costs money.
+    pub fetch: Vec<PathBuf>,
     /// Wait for roots that do not exist yet.
     pub wait: bool,
     /// One JSON object per line instead of lines for people.
@@ -51,7 +55,9 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Nothing to watch.
-    #[error("nothing to watch: give a directory, for example --watch ~/.ollama/models")]
+    #[error(
+        "nothing to watch: give a directory, for example --watch ~/.ollama/models, or --watch auto, which finds them"
+    )]
     NoRoots,
     /// A ceiling of nothing.
     #[error("--memory leaves nothing to warm with: {0} of {1}, within {2} that the own cgroup leaves")]

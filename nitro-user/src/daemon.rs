@@ -1,6 +1,6 @@
 //! The only wiring: owns the channels and the order of start and stop.
 //!
-//! Start: rights given up (before any thread), control socket, roots, catalog, eBPF, watch, say ready. Then one task owns the engine and everything that does not block: it drains the ring, hands
+//! Start: rights given up (before any thread), control socket, roots (with `--watch auto`, a look for them), catalog, eBPF, watch, say ready. Then one task owns the engine and everything that does not block: it drains the ring, hands
 //! inputs to the engine and carries its actions out. What blocks has threads: the catalog, /proc, one per load being warmed. Stop: no new
 //! steps, detach, threads end; one that hangs in a dead file system does not hold the process. The control socket goes last, so that the next
 //! agent finds either this one or nothing.
@@ -9,6 +9,8 @@
 //! task; requests to the catalog and to /proc, dropped, since they come again with the next access; queries from the control socket, the
 //! asking connection waits, for a bounded time.
 
+mod auto;
+mod queries;
 pub mod rights;
 mod status;
 mod stop;
@@ -32,11 +34,20 @@ use self::{
     wiring::Wiring,
 };
 use crate::{
-    catalog::{self, CatalogEvent, identity::Devices, report::ScanReport, service::CatalogService},
+    catalog::{
+        self, CatalogEvent,
+        identity::Devices,
+        report::{RootReport, ScanReport},
+        service::CatalogService,
+    },
     config::{Config, SOCKET},
     control::{self, Server},
+    discover,
     engine::happening::Happening,
-    observe::history::Kept,
+    observe::{
+        history::Kept,
+        status::{AutoStatus, DirectoryStatus},
+    },
     source::{
         attach::Attachment,
         ebpf::{EbpfSource, Options},
@@ -65,11 +76,11 @@ pub struct Started {
     pub kernel: String,
     /// Event mode, why, and program by program.
     pub attachment: Attachment,
-    /// Canonical watch roots; bytes that are not UTF-8 are replaced.
-    pub roots: Vec<String>,
-    /// What is in them.
+    /// The watch roots and what is in them.
     #[serde(flatten)]
     pub found: Found,
+    /// What `--watch auto` looked at; `None` without it.
+    pub auto: Option<AutoStatus>,
     /// The ceiling in force.
     pub ceiling: ByteCount,
     /// Nothing is warmed.
@@ -84,6 +95,12 @@ pub struct Started {
 /// What the catalog found below the watch roots.
 #[derive(Clone, Debug, Serialize)]
 pub struct Found {
+    /// Canonical watch roots; bytes that are not UTF-8 are replaced.
+    pub roots: Vec<String>,
+    /// The same, with what is in each.
+    pub directories: Vec<DirectoryStatus>,
+    /// Paths that were unwatched.
+    pub unwatched: Vec<String>,
     /// Models, by layout.
     pub models: BTreeMap<String, u64>,
     /// Directories outside that links lead to, and how many links.
@@ -99,7 +116,20 @@ impl Found {
     pub fn of(report: &ScanReport) -> Self {
         let models = report.models.iter();
         let outside = report.outside.iter();
+        let directory = |root: &RootReport| DirectoryStatus {
+            path: root.path.to_string_lossy().into_owned(),
+            present: root.present,
+            why: root.why.as_deref().map(str::to_owned),
+            models: root.holds.map(|holds| holds.models),
+            files: root.holds.map(|holds| holds.files),
+            bytes: root.holds.map(|holds| holds.bytes),
+        };
+        let directories: Vec<_> = report.roots.iter().map(directory).collect();
+        let unwatched = report.unwatched.iter();
         Self {
+            roots: directories.iter().map(|directory| directory.path.clone()).collect(),
+            directories,
+            unwatched: unwatched.map(|path| path.to_string_lossy().into_owned()).collect(),
             models: models.map(|(layout, count)| (layout.name().into(), *count)).collect(),
             outside: outside
                 .map(|(folder, count)| (folder.to_string_lossy().into_owned(), *count))
@@ -116,6 +146,8 @@ pub trait Audience {
     fn started(&mut self, started: &Started);
     /// Something happened.
     fn happening(&mut self, happening: &Happening);
+    /// A directory was found, and is watched from now on.
+    fn watching(&mut self, _directory: &DirectoryStatus) {}
     /// A load has ended.
     fn finished(&mut self, _kept: &Kept) {}
     /// The agent stops, on this signal.
@@ -180,15 +212,28 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
     else {
         return Ok(());
     };
-    let roots = roots?;
-    let root_names = roots
-        .iter()
-        .map(|root| root.path.to_string_lossy().into_owned())
-        .collect();
+    let mut roots = roots?;
+    let (tell, mut findings) = mpsc::channel(16);
+    let found = if config.auto {
+        signals.unless_stopped(auto::look).await?
+    } else {
+        None
+    };
+    if config.auto && found.is_none() {
+        return Ok(());
+    }
+    let (finder, auto) = match found {
+        Some((finder, found)) => {
+            catalog::add_suggested(&mut roots, found.watch.iter().map(auto::root_of));
+            let service = discover::service::Service::start(finder, tell).context("cannot start a thread")?;
+            (Some(LetGo::new(service)), Some(auto::status_of(&found)))
+        }
+        None => (None, None),
+    };
     let (tell, mut catalog_events) = mpsc::channel(256);
     let catalog = CatalogService::start(
         roots,
-        std::sync::Arc::new(Devices::default()),
+        std::sync::Arc::new(Devices::default().fetching(config.fetch.clone())),
         config.exclude.clone(),
         tell,
     )?;
@@ -243,6 +288,7 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         store
     };
     let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer, kept, accountant)?;
+    wiring.finder = finder;
     wiring.watch(&mut source, found)?;
 
     let started = Started {
@@ -251,8 +297,8 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default(),
         attachment,
-        roots: root_names,
         found: Found::of(&report),
+        auto,
         ceiling: config.ceiling,
         dry_run: config.dry_run,
         confined,
@@ -281,6 +327,7 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
             Some(outcome) = outcomes.recv() => wiring.outcome(outcome),
             Some(answer) = answers.recv() => wiring.answer(answer),
             Some(query) = queries.recv() => wiring.query(query, &source),
+            Some(found) = findings.recv() => wiring.found(found),
             event = catalog_events.recv() => {
                 wiring.catalog_event(&mut source, event.context("the catalog ended")?)?;
             }

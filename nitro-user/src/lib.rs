@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod discover;
 pub mod engine;
 pub mod observe;
 pub mod sim;

@@ -16,7 +16,7 @@ use nitro_user::{
     control::{
         Query, Server,
         client::{Client, ClientError},
-        protocol::{Code, End, Reply, Request},
+        protocol::{Code, End, Reply, Request, Unwatched},
         server::Limits,
         socket::claim,
     },
@@ -107,6 +107,9 @@ impl Rig {
                     }
                     Query::Pause(_, done) | Query::Resume(done) => {
                         let _ = done.send(());
+                    }
+                    Query::Unwatch(_, done) => {
+                        let _ = done.send(Ok(Unwatched::default()));
                     }
                 }
             }
@@ -414,4 +417,19 @@ async fn others_see_only_their_own() {
     let own = ask(uid, "status").await;
     assert_eq!(own[0]["loads"].as_array().unwrap().len(), 1);
     assert_eq!(own[0]["loads"][0]["user"], 65_534);
+
+    for words in [["pause", "1s"].as_slice(), &["resume"], &["unwatch", "/models"]] {
+        let mut command = Command::new(&agent);
+        command.args(words).arg("--socket").arg(rig.path());
+        command.uid(uid).gid(nobody.gid.as_raw()).current_dir("/");
+        let output = tokio::task::spawn_blocking(move || command.output())
+            .await
+            .unwrap()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && said.contains("only root"),
+            "{words:?}: {said}"
+        );
+    }
 }

@@ -203,11 +203,11 @@ fn it_starts_answers_and_stops_cleanly_telling_the_service_manager() {
     }
 }
 
-/// What an agent that is told where its service manager is says of two loads: of 1 GiB, and of 32 MiB.
+/// What an agent that is told where its service manager is says of two loads: of 1.25 GiB, and of 32 MiB.
 fn of_two_loads(flags: &[&str]) -> String {
     let folder = folder();
     // A directory each, so that one is not the other's sibling. Holes are read as well, and take no room on the disk.
-    let models = [("large", 1 << 30), ("small", 32 << 20)].map(|(name, size)| {
+    let models = [("large", 1280 << 20), ("small", 32 << 20)].map(|(name, size)| {
         let below = folder.path().join("models").join(name);
         std::fs::create_dir(&below).unwrap();
         let path = below.join(format!("{name}.bin"));
@@ -223,7 +223,17 @@ fn of_two_loads(flags: &[&str]) -> String {
         let read = Command::new("cat").arg(model).stdout(Stdio::null()).status();
         assert!(read.unwrap().success());
     }
-    // What has not ended by then ends with the agent, and is told.
+    // Both have ended, and their lines are on the way.
+    let ended = || {
+        let mut loads = Command::new(env!("CARGO_BIN_EXE_nitro-agent"));
+        loads.args(["loads", "--json", "--socket"]).arg(folder.path().join("s"));
+        String::from_utf8_lossy(&loads.output().unwrap().stdout).lines().count()
+    };
+    let began = Instant::now();
+    while ended() < models.len() {
+        assert!(began.elapsed() < SOON, "{} loads have ended", ended());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     running.signal(Signal::SIGTERM);
     assert!(running.end(STOP).success());
     drop(notify);
@@ -241,7 +251,7 @@ fn a_service_tells_of_large_loads_in_one_line_each_and_of_all_with_v() {
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 2, "{said}");
     assert!(
-        lines[0].contains("DONE large.bin") && lines[0].contains(" 1 GiB"),
+        lines[0].contains("DONE large.bin") && lines[0].contains(" 1.25 GiB"),
         "{said}"
     );
     assert!(lines[1].starts_with("stopping"), "{said}");

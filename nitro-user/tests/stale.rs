@@ -136,6 +136,22 @@ fn a_file_that_is_stale_again_at_once_is_left_alone_for_this_load_and_not_for_ev
 }
 
 #[test]
+fn what_is_unwatched_is_left_alone_until_the_catalog_says_where_it_is() {
+    let mut bench = Bench::new(100 * STEP);
+    bench.read(0..4);
+    assert!(!bench.warming.is_empty());
+    bench.feed(Input::Unwatched {
+        path: "/r/other".into(),
+    });
+    assert_eq!((bench.told.len(), bench.asked), (0, 1), "it is elsewhere");
+    bench.feed(Input::Unwatched { path: "/r".into() });
+    assert_eq!(bench.told, [Skip::Gone.reason()]);
+    bench.end_all(StepEnd::Cancelled);
+    bench.read(4..8);
+    assert_eq!(bench.asked, 2, "it may have another name that is watched");
+}
+
+#[test]
 fn another_file_with_the_same_inode_number_is_another_file() {
     let mut bench = Bench::new(100 * STEP);
     bench.generation = 0;

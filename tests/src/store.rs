@@ -7,7 +7,10 @@ use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
     fs::{self, File, Metadata},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -318,6 +321,16 @@ impl Filesystem for Tree {
     fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         match self.attributes(node) {
             Ok(found) => reply.attr(&BELIEVED, &found),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn readlink(&self, _: &Request, node: INodeNo, reply: ReplyData) {
+        let target = self
+            .path(node)
+            .and_then(|path| fs::read_link(path).map_err(|_| Errno::EINVAL));
+        match target {
+            Ok(target) => reply.data(target.as_os_str().as_bytes()),
             Err(error) => reply.error(error),
         }
     }

@@ -12,6 +12,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sys", &["units"]),
     ("catalog", &["catalog", "sys", "units"]),
     ("source", &["source", "sys", "units"]),
+    // Where directories may be, and why: what is done about it is the daemon's.
+    ("discover", &["discover", "sys", "units"]),
     // Pure: values of the catalog and of the wire, nothing that could do anything.
     ("engine", &["engine", "catalog::model", "units"]),
     (

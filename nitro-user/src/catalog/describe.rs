@@ -18,6 +18,7 @@ use super::{
     Catalog,
     answers::Grounds,
     contents::Contents,
+    identity::Devices,
     layout::{Content, Listed, Refusal, Seen, View, group_of, read_small},
     links::{Anchor, Target, resolve},
     listing::Names,
@@ -107,6 +108,7 @@ impl Catalog {
     fn ask_layouts(&mut self, node: NodeNumber) -> Option<(Model, usize, Grounds)> {
         let view = CatalogView {
             table: &self.table,
+            devices: &self.devices,
             contents: RefCell::new(&mut self.contents),
             anchors: &self.anchors,
             dirs: RefCell::default(),
@@ -164,6 +166,7 @@ impl Catalog {
 /// The catalog as layouts see it.
 struct CatalogView<'a> {
     table: &'a Table,
+    devices: &'a Devices,
     contents: RefCell<&'a mut Contents>,
     anchors: &'a [Anchor],
     dirs: RefCell<HashSet<DirNumber>>,
@@ -205,6 +208,7 @@ impl CatalogView<'_> {
                         name,
                         layout: LayoutKind::Single,
                         parts: vec![part],
+                        observe_only: self.devices.observes_only(file.device, &seen.path),
                     },
                     0,
                 ));
@@ -220,6 +224,7 @@ impl CatalogView<'_> {
                 name,
                 layout: layout.unwrap_or(LayoutKind::Single),
                 parts,
+                observe_only: self.devices.observes_only(file.device, &seen.path),
             },
             position,
         ))
@@ -307,6 +312,10 @@ impl View for CatalogView<'_> {
         };
         let left = MOST_READ.saturating_sub(self.read.get());
         if self.opened.get() >= MOST_OPENED || left == 0 {
+            return None;
+        }
+        let (found, _) = self.table.as_file(node)?;
+        if self.devices.observes_only(found.device, &self.seen(node)?.path) {
             return None;
         }
         self.opened.set(self.opened.get() + 1);

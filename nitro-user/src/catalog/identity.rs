@@ -15,13 +15,14 @@ use std::{
     sync::RwLock,
 };
 
+use super::stores::Store;
 use crate::{
-    sys::stat::{self, Status, kernel_device},
+    sys::{
+        mounts,
+        stat::{self, Status, kernel_device},
+    },
     units::{FileId, FileVersion},
 };
-
-/// The mount table of the calling thread; that of the process would be its first thread's.
-pub(super) const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
 
 /// Entries after which the table is thrown away and learned anew: mounts that come and go must not add up.
 const MOST_KNOWN: usize = 65_536;
@@ -31,11 +32,14 @@ const MOST_KNOWN: usize = 65_536;
 pub struct Devices {
     mountinfo: PathBuf,
     known: RwLock<HashMap<(u64, u32), u32>>,
+    stores: RwLock<HashMap<u32, Store>>,
+    /// Directories below which reading is wanted though it costs money.
+    fetch: Vec<PathBuf>,
 }
 
 impl Default for Devices {
     fn default() -> Self {
-        Self::of(Path::new(MOUNTINFO))
+        Self::of(Path::new(mounts::OWN))
     }
 }
 
@@ -45,11 +49,46 @@ impl Devices {
         Self {
             mountinfo: mountinfo.to_owned(),
             known: RwLock::default(),
+            stores: RwLock::default(),
+            fetch: Vec::new(),
         }
+    }
+
+    /// The same, and below these directories reading is wanted though it costs money.
+    #[must_use]
+    pub fn fetching(mut self, directories: Vec<PathBuf>) -> Self {
+        self.fetch = directories;
+        self
+    }
+
+    /// Whether the file at `path` on a device is only to be observed: see [`Store::Costly`].
+    pub fn observes_only(&self, device: u32, path: &Path) -> bool {
+        self.store_of(device) == Store::Costly && !self.fetch.iter().any(|directory| path.starts_with(directory))
+    }
+
+    /// What kind of store a device is.
+    pub fn store_of(&self, device: u32) -> Store {
+        let known = self.stores.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(store) = known.get(&device) {
+            return *store;
+        }
+        drop(known);
+        let table = std::fs::read(&self.mountinfo).unwrap_or_default();
+        let store = store_in(&table, device).unwrap_or_default();
+        let mut known = self.stores.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(device, store);
+        store
     }
 
     /// Forgets everything: call it when the mount table has changed, since mount numbers are used again.
     pub fn forget(&self) {
+        self.stores
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clear();
         self.known
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -119,6 +158,18 @@ fn device_in(table: &[u8], mount: u64) -> Option<u32> {
     })
 }
 
+/// Type and source of the mounts of a device, judged: the fields after the dash of `36 25 0:32 / /mnt rw shared:7 - nfs4 server:/models rw`.
+fn store_in(table: &[u8], device: u32) -> Option<Store> {
+    let table = String::from_utf8_lossy(table);
+    table.lines().find_map(|line| {
+        let (places, kinds) = line.split_once(" - ")?;
+        let (major, minor) = places.split(' ').nth(2)?.split_once(':')?;
+        let mut kinds = kinds.split(' ');
+        (kernel_device(major.parse().ok()?, minor.parse().ok()?) == device)
+            .then(|| Some(Store::of(kinds.next()?, kinds.next()?)))?
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +211,19 @@ mod tests {
         std::fs::write(file.path(), "27 1 8:1 / / rw - ext4 /dev/sda1 rw\n").unwrap();
         devices.forget();
         assert_eq!(devices.device_of(&status(Some(27))), 8 << 20 | 1);
+    }
+
+    #[test]
+    fn reading_where_it_costs_money_must_be_wanted() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let table = format!("{TABLE}40 27 0:55 / /mnt/s3 rw - fuse.rclone s3:models rw\n");
+        std::fs::write(file.path(), table).unwrap();
+        let devices = Devices::of(file.path()).fetching(vec!["/mnt/s3/wanted".into()]);
+        assert_eq!(devices.store_of(55), Store::Costly);
+        assert_eq!(devices.store_of(254 << 20), Store::Local);
+        assert!(devices.observes_only(55, Path::new("/mnt/s3/m.gguf")));
+        assert!(!devices.observes_only(55, Path::new("/mnt/s3/wanted/m.gguf")));
+        assert!(!devices.observes_only(254 << 20, Path::new("/m.gguf")));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) struct Anchor {
     pub root: WatchRoot,
     /// Its top directory; `None` while it is absent, or when another root's tree holds it.
     pub dir: Option<DirNumber>,
+    /// It was unwatched, or suggested and is gone: it stays away, whatever appears there.
+    pub dropped: bool,
 }
 
 /// What a path names.

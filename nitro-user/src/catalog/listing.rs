@@ -11,8 +11,7 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
     time::SystemTime,
 };
 
@@ -31,6 +30,7 @@ use crate::{
     sys::{
         open::open_directory_beneath,
         stat::{Kind, Status, status_at, status_of},
+        top::Top,
     },
     units::FileId,
 };
@@ -58,13 +58,19 @@ pub(super) struct Job {
     /// Its number in the table.
     pub dir: DirNumber,
     /// The root's path.
-    pub root: Arc<Path>,
+    pub root: Top,
     /// Its path below the root.
     pub below: PathBuf,
     /// `st_dev` of the directory above it: only where it differs can another file system begin.
     pub above: Option<u32>,
     /// What is left out.
     pub exclude: Exclude,
+}
+
+impl Job {
+    fn leaves_out(&self, name: &[u8]) -> bool {
+        self.exclude.covers(&self.root, &self.below, OsStr::from_bytes(name))
+    }
 }
 
 /// What became of the inotify watch.
@@ -240,8 +246,7 @@ fn read(job: &Job, opened: OwnedFd, devices: &Devices, sink: &mut dyn FnMut(Name
     for entry in opened.iter() {
         let entry = entry?;
         let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") || job.exclude.covers(&job.below, OsStr::from_bytes(name.to_bytes()))
-        {
+        if matches!(name.to_bytes(), b"." | b"..") || job.leaves_out(name.to_bytes()) {
             continue;
         }
         match entry.file_type() {
@@ -303,9 +308,7 @@ fn push_status(names: &mut Names, at: &OwnedFd, name: &CStr, status: &Status, de
 pub(super) fn look<'a>(job: &Job, names: impl IntoIterator<Item = &'a [u8]>, devices: &Devices) -> io::Result<Names> {
     let mut found = Names::default();
     let (opened, _) = open(job)?;
-    let kept = names
-        .into_iter()
-        .filter(|name| !job.exclude.covers(&job.below, OsStr::from_bytes(name)));
+    let kept = names.into_iter().filter(|name| !job.leaves_out(name));
     for name in kept {
         let Ok(name) = CString::new(name) else { continue };
         if let Ok(status) = status_at(opened.as_fd(), &name) {

@@ -1,8 +1,13 @@
 //! What the catalog's thread is asked and what it tells. Values only.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::PathBuf};
 
-use super::{model::Description, report::ScanReport};
+use super::{
+    WatchRoot,
+    model::Description,
+    report::ScanReport,
+    unwatch::{Kept, Left},
+};
 use crate::units::FileId;
 
 /// A question to the catalog's thread.
@@ -18,12 +23,16 @@ pub enum CatalogRequest {
         /// Its command line.
         arguments: Vec<OsString>,
     },
+    /// Watch this directory, too, unless it is known. A [`CatalogEvent::Scanned`] follows when it has been looked through.
+    Watch(WatchRoot),
+    /// Watch nothing at or below this absolute path from now on. Answered by [`CatalogEvent::Left`], in the order of the requests.
+    Unwatch(PathBuf),
 }
 
 /// What the catalog's thread tells.
 #[derive(Clone, Debug)]
 pub enum CatalogEvent {
-    /// All roots that exist have been looked through; comes after the `Watched` it led to. Again after each full rescan.
+    /// All roots that exist have been looked through; comes after the `Watched` it led to. Again after each full rescan, and when roots have come or gone.
     Scanned(ScanReport),
     /// These files are to be watched from now on (with their sizes in bytes); at most [`super::BATCH`] per event.
     Watched(Vec<(FileId, u64)>),
@@ -40,6 +49,8 @@ pub enum CatalogEvent {
         /// The file.
         file: FileId,
     },
+    /// The answer to [`CatalogRequest::Unwatch`]: what went. The `Unwatched` it led to came before.
+    Left(Result<Left, Kept>),
     /// Something for the log: what could not be watched or was refused, and what to do. Rate-limited.
     Warning(String),
 }

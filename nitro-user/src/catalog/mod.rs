@@ -28,9 +28,12 @@ pub mod report;
 pub mod roots;
 mod scan;
 pub mod service;
+pub mod stores;
+mod suggest;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unwatch;
 mod warning;
 
 use std::{
@@ -42,7 +45,9 @@ use std::{
 
 pub use message::{CatalogEvent, CatalogRequest};
 pub use report::ScanReport;
-pub use roots::{WatchRoot, open_roots};
+pub use roots::{Suggested, WatchRoot, open_roots};
+pub use suggest::add_suggested;
+pub use unwatch::{Kept, Left};
 
 use self::{
     answers::Descriptions,
@@ -110,6 +115,8 @@ pub enum CatalogError {
 pub struct Catalog {
     devices: Arc<Devices>,
     exclude: Exclude,
+    /// Suggested directories that were unwatched, by what they are: in another namespace their path is another one with each process.
+    unwanted: HashSet<(u32, u64)>,
     table: Table,
     anchors: Vec<Anchor>,
     warnings: Warnings,
@@ -134,11 +141,13 @@ impl Catalog {
             .map(|root| Anchor {
                 root: root.clone(),
                 dir: None,
+                dropped: false,
             })
             .collect();
         Self {
             devices,
             exclude,
+            unwanted: HashSet::new(),
             table: Table::default(),
             anchors,
             warnings: Warnings::default(),
@@ -188,6 +197,7 @@ impl Catalog {
             if let Some(dir) = anchor.dir.filter(|dir| !opened(*dir)) {
                 self.table.remove_root(dir, delta);
                 anchor.dir = None;
+                anchor.dropped |= anchor.root.suggested.is_some();
             }
         }
     }

@@ -1,10 +1,17 @@
 //! What the catalog tells the engine: models, their parts and their order. Values only.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{FileId, Moment};
+use crate::{
+    sys::top::Top,
+    units::{FileId, Moment},
+};
 
 /// A file that was written to less than so long ago may not be complete.
 pub const AT_REST: Duration = Duration::from_secs(10);
@@ -57,7 +64,7 @@ impl LayoutKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The canonical path of the watch root.
-    pub root: Arc<std::path::Path>,
+    pub root: Top,
     /// Path below the root, without `..`, without symbolic links.
     pub below: PathBuf,
 }
@@ -76,6 +83,13 @@ pub struct Part {
     pub place: Place,
 }
 
+impl Part {
+    /// Whether it is the absolute path `path`, or below it.
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.place.root.join(&self.place.below).starts_with(path)
+    }
+}
+
 /// Files that are loaded together, in the order in which they are loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
@@ -85,6 +99,8 @@ pub struct Model {
     pub layout: LayoutKind,
     /// Its files, never empty.
     pub parts: Vec<Part>,
+    /// Reading costs money where they are: their loads are followed, and nothing is read for them.
+    pub observe_only: bool,
 }
 
 /// The answer to "what is this file part of?".

@@ -8,22 +8,31 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
-    os::unix::ffi::OsStringExt,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::{
+    fcntl::{OFlag, open},
+    sys::{
+        inotify::{AddWatchFlags, InitFlags, Inotify},
+        stat::Mode,
+    },
+};
 
 use super::{
-    Catalog, WatchRoot,
+    Catalog,
     delta::Delta,
-    identity::{Devices, MOUNTINFO},
+    identity::Devices,
     links::{Anchor, resolve_plain},
     listing,
     scan::{Means, Reach},
     table::DirNumber,
 };
-use crate::sys::stat;
+use crate::sys::{
+    mounts::{self, unescape},
+    stat, top,
+};
 
 /// Links followed to find where a missing root would appear.
 const MOST_HOPS: usize = 8;
@@ -35,6 +44,8 @@ pub(super) struct Presence {
     pub above: Inotify,
     /// The mount table: `poll` tells when it changes. `None` without /proc.
     pub mounts: Option<File>,
+    /// For roots of other mount namespaces, the processes they are reached through: readable when one ends.
+    pub ends: Vec<OwnedFd>,
     mount_points: HashSet<(PathBuf, Vec<u8>)>,
     places: Vec<PathBuf>,
 }
@@ -49,7 +60,8 @@ impl Presence {
         let mount_points = mount_points();
         Ok(Self {
             above: empty_inotify()?,
-            mounts: File::open(MOUNTINFO).ok(),
+            mounts: File::open(mounts::OWN).ok(),
+            ends: Vec::new(),
             mount_points,
             places: Vec::new(),
         })
@@ -68,6 +80,16 @@ impl Presence {
             Err(_) => return,
         }
         self.places = places(anchors);
+        let mut through: Vec<u32> = wanted(anchors)
+            .filter_map(|anchor| anchor.root.path.process())
+            .collect();
+        through.sort_unstable();
+        through.dedup();
+        // One that has ended already: whoever called looks again afterwards.
+        self.ends = through
+            .into_iter()
+            .filter_map(|process| top::end_of(process).ok())
+            .collect();
         let own = AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_ONLYDIR;
         // Roots share directories above them, with different wishes: IN_MASK_ADD, which nix has no name for.
         let also = AddWatchFlags::from_bits_retain(nix::libc::IN_MASK_ADD);
@@ -75,11 +97,11 @@ impl Presence {
             // It may be gone: whoever called looks again afterwards.
             let _ = self.above.add_watch(path, flags | also);
         };
-        for (anchor, place) in anchors.iter().zip(&self.places) {
+        for (anchor, place) in wanted(anchors).zip(&self.places) {
             let device_of = |path: &Path| {
-                stat::status_of(File::open(path).ok()?)
-                    .ok()
-                    .map(|found| devices.device_of(&found))
+                // Not opened for reading: whoever may write there can put a FIFO in its place.
+                let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+                stat::status_of(found.ok()?).ok().map(|found| devices.device_of(&found))
             };
             let device = device_of(place);
             // Any watch makes every open and close on its file system dearer. Above a mount point nothing can be deleted, and a file system without a
@@ -139,7 +161,12 @@ fn places(anchors: &[Anchor]) -> Vec<PathBuf> {
             nearest(&root.given)
         }
     };
-    anchors.iter().map(place).collect()
+    wanted(anchors).map(place).collect()
+}
+
+/// The roots whose coming and going matters.
+fn wanted(anchors: &[Anchor]) -> impl Iterator<Item = &Anchor> {
+    anchors.iter().filter(|anchor| !anchor.dropped)
 }
 
 fn empty_inotify() -> io::Result<Inotify> {
@@ -165,7 +192,7 @@ fn nearest(missing: &Path) -> PathBuf {
 
 /// Where file systems are mounted, with the fields that tell one from another.
 fn mount_points() -> HashSet<(PathBuf, Vec<u8>)> {
-    parse_mount_points(&std::fs::read(MOUNTINFO).unwrap_or_default())
+    parse_mount_points(&std::fs::read(mounts::OWN).unwrap_or_default())
 }
 
 fn parse_mount_points(table: &[u8]) -> HashSet<(PathBuf, Vec<u8>)> {
@@ -179,23 +206,6 @@ fn parse_mount_points(table: &[u8]) -> HashSet<(PathBuf, Vec<u8>)> {
             Some((unescape(point).into(), [*number, *device, *root].join(&b' ')))
         })
         .collect()
-}
-
-/// `\040` for a space, and so on.
-fn unescape(text: &[u8]) -> OsString {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        match (first, after) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..]) => {
-                plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = &after[3..];
-            }
-            _ => plain.push(*first),
-        }
-    }
-    OsString::from_vec(plain)
 }
 
 impl Catalog {
@@ -226,9 +236,10 @@ impl Catalog {
 
     /// Looks whether one root is where it was. Returns its top directory when that is to be looked through.
     fn check_root(&mut self, number: usize, delta: &mut Delta) -> Option<DirNumber> {
-        let anchor = self.anchors.get_mut(number)?;
-        // A root that became a file, or that cannot be looked at, is a root that is not there.
-        let now = WatchRoot::look(&anchor.root.given).ok().flatten();
+        let anchor = self.anchors.get_mut(number).filter(|anchor| !anchor.dropped)?;
+        // A root that became a file, or that cannot be looked at, is a root that is not there; so is a link to what was unwatched.
+        let now = anchor.root.look_again();
+        let now = now.filter(|now| !self.exclude.is_unwatched(&now.path));
         if now.as_ref().is_none_or(|now| now.path != anchor.root.path)
             && let Some(dir) = anchor.dir.take()
         {
@@ -238,6 +249,8 @@ impl Catalog {
             Some(root) => anchor.root = root,
             None => {
                 anchor.root.present = false;
+                // Nobody is waiting for it: it is suggested again if it comes back.
+                anchor.dropped = anchor.root.suggested.is_some();
                 return None;
             }
         }
@@ -267,8 +280,6 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStrExt;
-
     use super::*;
 
     #[test]
@@ -278,7 +289,6 @@ mod tests {
         let points = parse_mount_points(table);
         assert_eq!(points.len(), 2);
         assert!(points.iter().any(|(path, _)| path == Path::new("/mnt/my models")));
-        assert_eq!(unescape(b"a\\04").as_bytes(), b"a\\04");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -29,8 +30,36 @@ pub struct ScanReport {
     /// Symbolic links that lead out of the roots: the directory that holds their target, and how many lead there; the
     /// most frequent first.
     pub outside: Vec<(PathBuf, u64)>,
+    /// The roots, in their order, without those that were unwatched.
+    pub roots: Vec<RootReport>,
+    /// Paths that were unwatched.
+    pub unwatched: Vec<PathBuf>,
     /// What was left out and why, one line each.
     pub warnings: Vec<String>,
+}
+
+/// One root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootReport {
+    /// Its canonical path; as it was given while it does not exist.
+    pub path: PathBuf,
+    /// Whether it is there.
+    pub present: bool,
+    /// Why it was suggested; `None` for one that the administrator named.
+    pub why: Option<Arc<str>>,
+    /// What is in it; `None` for a root that lies in another one, which holds its files.
+    pub holds: Option<Holds>,
+}
+
+/// What is in one root.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// Models, counted as in [`ScanReport::models`].
+    pub models: u64,
+    /// Distinct files that have their first name in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: ByteCount,
 }
 
 impl ScanReport {
@@ -53,7 +82,31 @@ impl Catalog {
             outside: self.outside(),
             ..ScanReport::default()
         };
-        self.count_models(&mut report.models);
+        let mut holds = vec![Holds::default(); self.anchors.len()];
+        self.count_models(|root, kind| {
+            *report.models.entry(kind).or_default() += 1;
+            if let Some(holds) = holds.get_mut(root as usize) {
+                holds.models += 1;
+            }
+        });
+        for node in self.table.file_nodes() {
+            let root = self.table.dir(self.table.parent(node)).map_or(NONE, |dir| dir.root);
+            let size = self.table.as_file(node).map_or(0, |(_, size)| size);
+            if let Some(holds) = holds.get_mut(root as usize) {
+                holds.files += 1;
+                holds.bytes.0 = holds.bytes.0.saturating_add(size);
+            }
+        }
+        let roots = self.anchors.iter().zip(holds).filter(|(anchor, _)| !anchor.dropped);
+        report.roots = roots
+            .map(|(anchor, holds)| RootReport {
+                path: anchor.root.path.to_path_buf(),
+                present: anchor.root.present,
+                why: anchor.root.suggested.as_ref().map(|suggested| suggested.why.clone()),
+                holds: (anchor.dir.is_some() || !anchor.root.present).then_some(holds),
+            })
+            .collect();
+        report.unwatched = self.exclude.unwatched().to_vec();
         report.warnings = self.take_warnings();
         report
     }
@@ -63,6 +116,12 @@ impl Catalog {
         let mut places: HashMap<PathBuf, u64> = HashMap::new();
         for link in self.table.links() {
             let Some(text) = self.table.as_link(link) else { continue };
+            // What it names is a path of another namespace.
+            let dir = self.table.dir(self.table.parent(link));
+            let root = dir.and_then(|dir| self.anchors.get(dir.root as usize));
+            if root.is_some_and(|anchor| anchor.root.path.process().is_some()) {
+                continue;
+            }
             if let Target::Outside(path) = resolve(&self.table, &self.anchors, Some(self.table.parent(link)), text) {
                 let place = path.parent().map_or_else(|| path.clone(), Path::to_owned);
                 *places.entry(place).or_default() += 1;
@@ -74,22 +133,21 @@ impl Catalog {
         places
     }
 
-    /// Counts models by the names of files and directories alone.
-    fn count_models(&self, models: &mut BTreeMap<LayoutKind, u64>) {
-        let mut count = |kind| *models.entry(kind).or_default() += 1;
+    /// Counts models by the names of files and directories alone: `count` gets the number of the root and what made it a model.
+    fn count_models(&self, mut count: impl FnMut(u32, LayoutKind)) {
         let mut pipelines = HashSet::new();
         for dir in self.table.dirs() {
             let child = |name: &[u8]| self.table.child(dir, name).and_then(|node| self.table.as_dir(node));
-            let node = self.table.dir(dir).map_or(NONE, |dir| dir.node);
+            let (root, node) = self.table.dir(dir).map_or((NONE, NONE), |dir| (dir.root, dir.node));
             if let (Some(manifests), Some(_)) = (child(b"manifests"), child(b"blobs")) {
-                (0..self.files_at(manifests, 3)).for_each(|_| count(LayoutKind::Ollama));
+                (0..self.files_at(manifests, 3)).for_each(|_| count(root, LayoutKind::Ollama));
             }
             if node != NONE && self.table.name(node).starts_with(b"models--") && child(b"snapshots").is_some() {
-                count(LayoutKind::HuggingFace);
+                count(root, LayoutKind::HuggingFace);
             }
             let index = self.table.child(dir, b"model_index.json");
             if index.is_some_and(|node| self.table.as_file(node).is_some()) {
-                count(LayoutKind::Diffusers);
+                count(root, LayoutKind::Diffusers);
                 pipelines.insert(dir);
             }
         }
@@ -103,14 +161,15 @@ impl Catalog {
             } else {
                 continue;
             };
-            let component = self.table.dir(self.table.parent(node)).map_or(NONE, |dir| dir.node);
+            let parent = self.table.dir(self.table.parent(node));
+            let (root, component) = parent.map_or((NONE, NONE), |dir| (dir.root, dir.node));
             if component != NONE && pipelines.contains(&self.table.parent(component)) {
                 continue;
             }
             // All parts of a series are one model. Only parts are remembered: names alone are different anyway.
             let part = split::parse(name).is_some();
             if !part || series.insert((self.table.parent(node), split::series_of(name).to_owned())) {
-                count(kind);
+                count(root, kind);
             }
         }
     }

@@ -1,7 +1,8 @@
-//! The watch roots: the directories that the administrator named, opened and checked at the start.
+//! The watch roots: the directories that the administrator named, or that were suggested, checked at the start.
 //!
-//! In: paths from the command line. Out: canonical directories, or an error that says what to do. A root may be a
-//! symbolic link; it is resolved here, once, and from then on no link is followed. It does not look into the roots.
+//! In: paths. Out: canonical directories, or an error that says what to do. A root of the administrator's may be a symbolic link; it is resolved
+//! here, once, and from then on no link is followed. One that was suggested has been judged as the very directory that it was: another one there is
+//! none. It does not look into the roots.
 
 use std::{
     io,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use super::CatalogError;
+use crate::sys::{open::open_directory_beneath, stat::status_of, top::Top};
 
 /// A directory given with `--watch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +19,20 @@ pub struct WatchRoot {
     /// As it was given, made absolute: links below the roots may name it so.
     pub given: PathBuf,
     /// Its canonical path; the given one while it does not exist.
-    pub path: Arc<Path>,
+    pub path: Top,
     /// Whether it existed when last looked at.
     pub present: bool,
+    /// What was suggested; `None` for one that the administrator named.
+    pub suggested: Option<Suggested>,
+}
+
+/// A directory that somebody else named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suggested {
+    /// `st_dev` and inode of the directory that was judged.
+    pub identity: (u32, u64),
+    /// Why it is watched, for people.
+    pub why: Arc<str>,
 }
 
 /// Checks the directories `dirs` and makes them canonical; each directory once.
@@ -37,9 +50,10 @@ pub fn open_roots(dirs: &[PathBuf], wait: bool) -> Result<Vec<WatchRoot>, Catalo
             None if wait => {
                 let given = absolute(dir)?;
                 WatchRoot {
-                    path: Arc::from(given.as_path()),
+                    path: given.as_path().into(),
                     given,
                     present: false,
+                    suggested: None,
                 }
             }
             None => return Err(CatalogError::Missing { path: dir.clone() }),
@@ -80,6 +94,7 @@ impl WatchRoot {
                 given,
                 path: path.into(),
                 present: true,
+                suggested: None,
             })),
             Ok(_) => Err(CatalogError::NotADirectory { path: dir.to_owned() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -88,6 +103,35 @@ impl WatchRoot {
                 source,
             }),
         }
+    }
+}
+
+impl WatchRoot {
+    /// The root at `top`, where a directory with this identity was found to be worth watching.
+    pub fn suggested(top: Top, identity: (u32, u64), why: &str) -> Self {
+        Self {
+            given: top.to_path_buf(),
+            path: top,
+            present: true,
+            suggested: Some(Suggested {
+                identity,
+                why: why.into(),
+            }),
+        }
+    }
+
+    /// The same root as it is now; `None` when it is not there.
+    pub(super) fn look_again(&self) -> Option<Self> {
+        let Some(suggested) = &self.suggested else {
+            return Self::look(&self.given).ok().flatten();
+        };
+        // A link, or another directory: whoever put it there has not been heard yet.
+        let opened = open_directory_beneath(&self.path, Path::new("")).ok()?;
+        let status = status_of(&opened).ok()?;
+        ((status.st_dev, status.inode) == suggested.identity).then(|| Self {
+            present: true,
+            ..self.clone()
+        })
     }
 }
 

@@ -237,6 +237,10 @@ impl Scan<'_> {
             self.ignored.insert(dir, identity);
             return;
         };
+        if self.catalog.is_exchanged(dir, identity) {
+            self.ignored.insert(dir, identity);
+            return;
+        }
         if self
             .catalog
             .table
@@ -274,6 +278,9 @@ impl Scan<'_> {
             return;
         }
         let known = self.catalog.table.child(dir, name);
+        if known.is_none() && self.catalog.is_crowded(dir) {
+            return;
+        }
         let Some(node) = self.catalog.table.put(dir, name, found, self.delta) else {
             self.catalog.warnings.once("names", || {
                 format!("more than {MOST_NAMES} names below the roots: the rest is not watched; give narrower roots")

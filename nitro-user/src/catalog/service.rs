@@ -9,6 +9,7 @@ use std::{
     collections::VecDeque,
     io,
     os::fd::AsFd,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -111,6 +112,7 @@ impl CatalogService {
             },
             unverified: VecDeque::new(),
             next_look: None,
+            report_when_done: false,
         };
         let thread = Builder::new().name("catalog".into()).spawn(move || service.run());
         let thread = thread.map_err(failed("start the catalog's thread"))?;
@@ -197,6 +199,8 @@ struct Service {
     unverified: VecDeque<(FileId, usize)>,
     /// When directories without a watch are looked at next.
     next_look: Option<Instant>,
+    /// A root was taken up: what is in it is told when nothing is left to be looked at.
+    report_when_done: bool,
 }
 
 impl Service {
@@ -232,17 +236,27 @@ impl Service {
                 .as_ref()
                 .map(|mounts| PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)),
         );
+        let first_end = fds.len();
+        let ends = self.presence.ends.iter();
+        fds.extend(ends.map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return false,
         }
         let ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
-        let (changes, above, mounts) = (ready(1), ready(2), ready(3));
+        let has_mounts = self.presence.mounts.is_some();
+        let (changes, above, mounts) = (ready(1), ready(2), has_mounts && ready(3));
+        let ended: Vec<bool> = (first_end..fds.len()).map(ready).collect();
         let now = Instant::now();
         if changes {
             self.catalog.collect(&self.inotify, &mut self.pending, now);
         }
-        if above && self.presence.drain() || mounts {
+        let mut number = 0..;
+        // Each is heard once: it stays readable.
+        self.presence
+            .ends
+            .retain(|_| number.next().and_then(|number| ended.get(number)) != Some(&true));
+        if above && self.presence.drain() || mounts || ended.contains(&true) {
             self.pending.begin(now);
             self.pending.roots = true;
         }
@@ -301,12 +315,40 @@ impl Service {
                         .into_iter()
                         .all(|file| self.outbox.send(CatalogEvent::Matched { process, file }))
                 }
+                CatalogRequest::Unwatch(path) => self.unwatch(&path),
+                CatalogRequest::Watch(root) => {
+                    self.suggest(root);
+                    true
+                }
             };
             if !told || self.outbox.stopping() {
                 return false;
             }
         }
         true
+    }
+
+    /// Takes up a root; it is looked through in slices, since others may wait.
+    fn suggest(&mut self, root: WatchRoot) {
+        if let Some(dir) = self.catalog.suggest(root) {
+            self.presence.watch(self.catalog.anchors(), &self.catalog.devices);
+            let now = Instant::now();
+            self.pending.go_on([dir], now);
+            self.report_when_done = true;
+        }
+    }
+
+    /// Lets go of everything at or below `path`. False when the service is to end.
+    fn unwatch(&mut self, path: &Path) -> bool {
+        let mut delta = Delta::recording();
+        let left = self.catalog.unwatch(path, &mut delta);
+        self.presence.watch(self.catalog.anchors(), &self.catalog.devices);
+        // The same directory under another path that is still watched.
+        self.pending.go_on(self.catalog.take_single(), Instant::now());
+        let report = self.catalog.report();
+        self.tell(delta)
+            && self.outbox.send(CatalogEvent::Left(left))
+            && self.outbox.send(CatalogEvent::Scanned(report))
     }
 
     /// Acts at once on all that has happened so far, as a file was renamed before it was read. False when the service is to end.
@@ -334,18 +376,21 @@ impl Service {
             // Events were lost, perhaps those of the roots, too.
             let everything = pending.everything;
             let roots = pending.roots || everything;
-            if roots && (self.catalog.check_roots(means, &mut delta) || self.presence.is_stale(self.catalog.anchors()))
-            {
+            let others = roots && self.catalog.check_roots(means, &mut delta);
+            if others || roots && self.presence.is_stale(self.catalog.anchors()) {
                 self.presence.watch(self.catalog.anchors(), &self.catalog.devices);
                 // A root may have come before the new watch was there.
                 self.pending.begin(now);
                 self.pending.roots = true;
             }
             let rest = self.catalog.apply(pending, means, &mut delta);
+            let done = self.report_when_done && rest.is_empty();
             self.pending.go_on(rest, now);
             // Its old place has gone in this batch, and it was listed in an earlier one.
             self.pending.go_on(self.catalog.take_single(), now);
-            if everything {
+            if everything || others || done {
+                self.report_when_done &= !done;
+                self.catalog.drop_empty_roots(&mut delta);
                 let report = self.catalog.report();
                 return self.tell(delta) && self.outbox.send(CatalogEvent::Scanned(report)) && self.plan_look(now);
             }

@@ -1,6 +1,7 @@
 //! The command line: parse, call, print. One file per subcommand; nothing here decides anything.
 
 mod ask;
+mod directories;
 mod loads;
 mod outlet;
 mod pause;
@@ -8,6 +9,7 @@ mod print;
 mod receipts;
 mod status;
 mod text;
+mod unwatch;
 mod watch;
 
 use std::process::ExitCode;
@@ -20,6 +22,8 @@ use crate::{config::ConfigError, warm::account};
 #[derive(Debug, Parser)]
 #[command(name = "nitro-agent", version, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
+  sudo nitro-agent --watch auto
+  sudo nitro-agent --watch auto --dry-run
   sudo nitro-agent --watch ~/.ollama/models
   sudo nitro-agent --watch /data/models --memory 8GiB --json
   sudo nitro-agent --watch ~/.cache/huggingface --dry-run
@@ -44,6 +48,8 @@ enum Command {
     Pause(pause::PauseOptions),
     /// Go on after `pause`.
     Resume(pause::ResumeOptions),
+    /// Let go of a watched directory, or of something below one.
+    Unwatch(unwatch::Options),
     /// Started by the agent: makes the processes that warm on others' account.
     #[command(name = account::SUBCOMMAND, hide = true)]
     AccountHelper,
@@ -59,6 +65,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Loads(options)) => loads::run(&options),
         Some(Command::Pause(options)) => pause::pause(&options),
         Some(Command::Resume(options)) => pause::resume(&options),
+        Some(Command::Unwatch(options)) => unwatch::run(&options),
         Some(Command::AccountHelper) => Ok(account::parent()?),
         None => watch::run(cli.watch),
     }

@@ -1,18 +1,19 @@
 //! What the agent says while it runs: lines for people, or one JSON object per line.
 //!
 //! In: what the daemon's task tells its audience. Out: lines for an [`Outlet`], so that a reader who is slow or gone holds nobody up. The JSON objects all
-//! have `event` (`ready`, `happening`, `receipt`, `stopping`, `dropped`) and, but for the last, `time` in seconds since 1970.
+//! have `event` (`ready`, `watching`, `happening`, `receipt`, `stopping`, `dropped`) and, but for the last, `time` in seconds since 1970.
 
 use serde_json::json;
 
 use super::{
+    directories,
     outlet::Outlet,
     text::{self, Look},
 };
 use crate::{
     daemon::{Audience, Started},
     engine::happening::{Happening, What},
-    observe::history::Kept,
+    observe::{history::Kept, status::DirectoryStatus},
     sys::clock,
     units::{ByteCount, printable},
 };
@@ -102,6 +103,16 @@ impl Audience for Printer {
         self.line(&line);
     }
 
+    fn watching(&mut self, directory: &DirectoryStatus) {
+        if self.json {
+            let line = json!({ "event": "watching", "time": clock::unix_now(), "watching": directory });
+            return self.line(&line.to_string());
+        }
+        for line in directories::rows(std::slice::from_ref(directory)) {
+            self.line(&labelled("watching", &line, None));
+        }
+    }
+
     fn finished(&mut self, kept: &Kept) {
         // For people the happening that comes with it says it all.
         if self.json {
@@ -134,8 +145,9 @@ fn start_lines(started: &Started, look: Look) -> Vec<String> {
             say("", &format!("without {}: {reason}", program.program));
         }
     }
-    for (number, root) in started.roots.iter().enumerate() {
-        say(if number == 0 { "watching" } else { "" }, root);
+    let known = &started.found;
+    for (label, line) in directories::lines(&known.roots, &known.directories, started.auto.as_ref()) {
+        say(label, &line);
     }
     say(
         "",
@@ -161,12 +173,7 @@ pub fn found(models: &std::collections::BTreeMap<String, u64>, files: u64, bytes
         1 => format!("1 model ({})", text::layouts(models)),
         _ => format!("{all} models ({})", text::layouts(models)),
     };
-    let files = if files == 1 {
-        "1 file".into()
-    } else {
-        format!("{files} files")
-    };
-    format!("{models}, {bytes} in {files}")
+    format!("{models}, {bytes} in {}", text::files(files))
 }
 
 /// `14:03:59 WARM llama3:8b   4.34 GiB   3 %  ollama[4711]   window of 128 MiB`.

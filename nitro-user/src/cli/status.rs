@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{
     ask::{self, Socket, print},
+    directories,
     print::{found, labelled},
     text::{self, Look},
 };
@@ -83,8 +84,8 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
         };
         say("", &attached);
     }
-    for (number, root) in status.roots.iter().enumerate() {
-        say(if number == 0 { "watching" } else { "" }, root);
+    for (label, line) in directories::lines(&status.roots, &status.directories, status.auto.as_ref()) {
+        say(label, &line);
     }
     say("", &found(&status.models, status.files, status.bytes));
     say(
@@ -94,6 +95,9 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
             status.watched, status.watched_capacity
         ),
     );
+    for (number, path) in status.unwatched.iter().enumerate() {
+        say(if number == 0 { "unwatched" } else { "" }, path);
+    }
     say(
         "memory",
         &format!(

@@ -71,6 +71,12 @@ pub fn pad(text: &str, columns: usize) -> String {
     format!("{text}{:blanks$}", "")
 }
 
+/// `text`, with blanks before it, in `columns`.
+pub fn pad_left(text: &str, columns: usize) -> String {
+    let blanks = columns.saturating_sub(width(text));
+    format!("{:blanks$}{text}", "")
+}
+
 /// A name in at most `most` columns: what is too long loses its middle, since names begin with whose they are and end with what they are.
 pub fn shorten(name: &str, most: usize) -> String {
     if width(name) <= most {
@@ -164,6 +170,15 @@ pub fn layouts(models: &std::collections::BTreeMap<String, u64>) -> String {
         .iter()
         .map(|(layout, count)| format!("{count} {}", crate::units::printable(layout)));
     models.collect::<Vec<_>>().join(", ")
+}
+
+/// `1 file`, `96 files`.
+pub fn files(files: u64) -> String {
+    if files == 1 {
+        "1 file".to_owned()
+    } else {
+        format!("{files} files")
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! `nitro-agent --watch DIR`: the agent itself, in the foreground.
+//! `nitro-agent --watch DIR`, `--watch auto`: the agent itself, in the foreground.
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -35,7 +35,7 @@ enum Charge {
 /// Flags of the agent.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Directory to watch; repeatable.
+    /// Directory to watch; repeatable. `auto` finds those of Ollama, Hugging Face, llama.cpp, LM Studio and others; a directory of that name is ./auto.
     #[arg(long, value_name = "DIR")]
     watch: Vec<PathBuf>,
     /// Ceiling for all that was warmed and nobody used yet: 8GiB, 512M, 25%.
@@ -57,6 +57,10 @@ pub struct Options {
     /// Neither help nor count what this program reads; repeatable. The name is that of ps -o comm.
     #[arg(long, value_name = "NAME")]
     ignore_program: Vec<String>,
+    /// Help below this directory also where reading is paid for by use or fetches from tape (object stores and drives mounted with rclone, gcsfuse, s3fs, JuiceFS
+    /// and the like), which is only observed otherwise; repeatable.
+    #[arg(long, value_name = "DIR")]
+    fetch: Vec<PathBuf>,
     /// Whose memory cgroup pays for what is warmed. By default the agent's; inside Kubernetes the consumer's.
     #[arg(long, value_enum, value_name = "WHO")]
     charge: Option<Charge>,
@@ -88,8 +92,10 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     if options.watch.is_empty() {
         return Err(ConfigError::NoRoots.into());
     }
+    let named = options.watch.iter().filter(|path| !is_auto(path));
     let config = Config {
-        roots: options.watch.iter().map(|path| resolve_home(path)).collect(),
+        roots: named.map(|path| resolve_home(path)).collect(),
+        auto: options.watch.iter().any(|path| is_auto(path)),
         ceiling: ceiling(options.memory)?,
         events: options.events,
         dry_run: options.dry_run,
@@ -98,6 +104,14 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         charge_consumer: options
             .charge
             .map_or_else(charges_consumer, |charge| charge == Charge::Consumer),
+        fetch: options
+            .fetch
+            .iter()
+            .map(|path| {
+                let path = resolve_home(path);
+                path.canonicalize().unwrap_or(path)
+            })
+            .collect(),
         wait: options.wait,
         json: options.json,
         quiet: options.quiet,
@@ -117,6 +131,10 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     };
     let printer = Printer::new(config.json, detail);
     daemon::run(config, rights, printer)
+}
+
+fn is_auto(path: &Path) -> bool {
+    path.as_os_str() == "auto"
 }
 
 /// The log of this process, written by a thread as the lines for people are. Dropping it waits for the last lines, for a moment.

@@ -34,6 +34,10 @@ impl Caller {
     /// Takes out of `status` what this caller must not see.
     pub fn narrow(self, status: &mut Status) {
         status.loads.retain(|load| self.sees(load.user));
+        // They tell of other users' processes, and of directories that nobody else may see.
+        if let Some(auto) = status.auto.as_mut().filter(|_| !self.privileged) {
+            auto.not_watched.clear();
+        }
         status.holdings.retain(|holding| self.sees(holding.user));
     }
 }
@@ -41,7 +45,7 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::status::LoadStatus;
+    use crate::observe::status::{AutoStatus, LoadStatus, NotWatchedStatus};
 
     #[test]
     fn root_and_the_own_user_see_all_others_their_own() {
@@ -59,10 +63,15 @@ mod tests {
             ..LoadStatus::default()
         };
         let mut status = Status {
+            auto: Some(AutoStatus {
+                not_watched: vec![NotWatchedStatus::default()],
+                ..AutoStatus::default()
+            }),
             loads: vec![load(None), load(Some(0)), load(Some(1000))],
             ..Status::default()
         };
         Caller::new(1000, 0).narrow(&mut status);
         assert_eq!(status.loads, [load(Some(1000))]);
+        assert_eq!(status.auto.unwrap().not_watched, []);
     }
 }

@@ -112,7 +112,7 @@ impl Connection {
                 }
                 self.send(&Reply::End(End::Complete)).await
             }
-            Request::Pause { .. } | Request::Resume if !self.caller.is_privileged() => {
+            Request::Pause { .. } | Request::Resume | Request::Unwatch { .. } if !self.caller.is_privileged() => {
                 let message = "only root, or the user the agent runs as, may do this: try sudo";
                 self.refuse(Code::Forbidden, message).await
             }
@@ -121,6 +121,11 @@ impl Connection {
                 self.order(|done| Query::Pause(time, done)).await
             }
             Request::Resume => self.order(Query::Resume).await,
+            Request::Unwatch { path } => match self.ask(|done| Query::Unwatch(path, done)).await {
+                Some(Ok(unwatched)) => self.send(&Reply::Unwatched(unwatched)).await,
+                Some(Err(refusal)) => self.send(&Reply::Error(refusal)).await,
+                None => self.busy().await,
+            },
         }
     }
 

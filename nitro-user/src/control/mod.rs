@@ -13,5 +13,6 @@ mod lines;
 pub mod protocol;
 pub mod server;
 pub mod socket;
+mod wire_path;
 
 pub use server::{Query, Server};

@@ -4,11 +4,15 @@
 //! `{"receipt":{…}}` for each receipt, `{"end":"complete"}` after the last, or `{"error":{"code":"…","message":"…"}}`. Any number of requests may
 //! follow each other on one connection. Pure: bytes in, values out.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{history::Kept, status::Status};
+use super::wire_path;
+use crate::{
+    observe::{history::Kept, status::Status},
+    units::ByteCount,
+};
 
 /// Version that this agent speaks.
 pub const VERSION: u64 = 1;
@@ -17,7 +21,7 @@ pub const VERSION: u64 = 1;
 pub const MOST_REQUEST_BYTES: usize = 64 << 10;
 
 /// What may be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// The agent's state; answered by one [`Reply::Status`].
@@ -36,6 +40,12 @@ pub enum Request {
     },
     /// Go on; answered by [`Reply::Done`]. For root and the agent's own user.
     Resume,
+    /// Watch nothing at or below a path any more; answered by [`Reply::Unwatched`]. For root and the agent's own user.
+    Unwatch {
+        /// Absolute and canonical.
+        #[serde(with = "wire_path")]
+        path: PathBuf,
+    },
 }
 
 #[derive(Serialize)]
@@ -55,10 +65,23 @@ pub enum Reply {
     Receipt(Arc<Kept>),
     /// It was done.
     Done,
+    /// It is no longer watched.
+    Unwatched(Unwatched),
     /// Nothing more comes.
     End(End),
     /// The request was not carried out, or no further.
     Error(Refusal),
+}
+
+/// What is no longer watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unwatched {
+    /// Watch roots.
+    pub roots: u64,
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: ByteCount,
 }
 
 /// Why nothing more comes.
@@ -85,7 +108,9 @@ pub enum Code {
     Unknown,
     /// Not for this caller.
     Forbidden,
-    /// Too many connections.
+    /// Nothing there is watched.
+    NotWatched,
+    /// Too many connections, or paths.
     TooMany,
     /// The request took too long to come.
     Timeout,
@@ -181,6 +206,8 @@ fn line(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -200,6 +227,12 @@ mod tests {
                 seconds: Some(u64::MAX),
             },
             Request::Resume,
+            Request::Unwatch {
+                path: "/models/ä b".into(),
+            },
+            Request::Unwatch {
+                path: OsStr::from_bytes(b"/models/\xff\n").into(),
+            },
         ] {
             assert_eq!(decode(&encode_request(&request).unwrap()), Ok(request));
         }
@@ -223,6 +256,19 @@ mod tests {
         assert_eq!(code(r#"{"version":1,"request":"dance"}"#), Code::Unknown);
         assert_eq!(code(r#"{"version":1,"request":"loads","follow":1}"#), Code::Unknown);
         assert_eq!(code(r#"{"version":1,"request":"pause","seconds":-1}"#), Code::Unknown);
+        assert_eq!(code(r#"{"version":1,"request":"unwatch"}"#), Code::Unknown);
+        assert_eq!(
+            code(r#"{"version":1,"request":"unwatch","path":"models"}"#),
+            Code::Unknown
+        );
+        assert_eq!(
+            code(r#"{"version":1,"request":"unwatch","path":"/a/../b"}"#),
+            Code::Unknown
+        );
+        assert_eq!(
+            code(r#"{"version":1,"request":"unwatch","path":[47,0]}"#),
+            Code::Unknown
+        );
         assert_eq!(code(&"[".repeat(60_000)), Code::Malformed);
     }
 

@@ -5,7 +5,7 @@
 //! Overflow policies: a connection beyond its pool is told so and closed; what waits to be accepted is the kernel's backlog; queries that the
 //! daemon does not answer within [`Limits::answer`] are given up and the client is told that the agent is busy.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     caller::Caller,
     connection::Connection,
-    protocol::{self, Code, Refusal, Reply},
+    protocol::{self, Code, Refusal, Reply, Unwatched},
     socket::{Claimed, SocketFile},
 };
 use crate::observe::{history::Subscription, status::Status};
@@ -38,6 +38,8 @@ pub enum Query {
     Pause(Option<Duration>, oneshot::Sender<()>),
     /// Go on.
     Resume(oneshot::Sender<()>),
+    /// Watch nothing at or below this path.
+    Unwatch(PathBuf, oneshot::Sender<Result<Unwatched, Refusal>>),
 }
 
 /// Bounds on what clients may take.

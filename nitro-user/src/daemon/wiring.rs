@@ -9,16 +9,19 @@ use std::{
 use nitro_common::{AccessEvent, Hook, flags};
 use tokio::sync::mpsc::Sender;
 
-use super::{Audience, Found, Started, status::status, stop::LetGo, telling::Telling};
+use super::{Audience, Found, Started, queries::Unwatching, stop::LetGo, telling::Telling};
 use crate::{
     catalog::{CatalogEvent, CatalogRequest, service::CatalogService},
     config::Config,
-    control::Query,
+    discover::service::Service,
     engine::{
         Access, AccessKind, Action, Engine, Input, Outcome, Policy,
         input::{FileCounts, StepEnd},
     },
-    observe::history::{History, Kept},
+    observe::{
+        history::{History, Kept},
+        status::DirectoryStatus,
+    },
     source::{
         attach::EventMode,
         ebpf::{EbpfSource, SourceError, ThreadCounts},
@@ -38,22 +41,28 @@ pub struct Wiring {
     mode: EventMode,
     /// Events dropped when the kernel's cursors were last looked through.
     dropped: u64,
-    engine: Engine,
+    pub(super) engine: Engine,
     workers: Workers,
     /// Who warms on others' account.
     helpers: Option<Helpers>,
     processes: LetGo<ProcessReader>,
-    catalog: LetGo<CatalogService>,
+    pub(super) catalog: LetGo<CatalogService>,
     actions: VecDeque<Action>,
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
     devices: DeviceStore,
     /// What identifies a device beyond a restart, by its number.
     identities: HashMap<u32, String>,
-    history: History,
+    pub(super) history: History,
     telling: Telling,
     /// What was said when the agent was ready, and when that was.
-    started: Option<(Started, Moment)>,
+    pub(super) started: Option<(Started, Moment)>,
+    /// Looks for directories with models, if that is wanted.
+    pub(super) finder: Option<LetGo<Service>>,
+    /// Directories that were found and not told of yet.
+    pub(super) news: Vec<DirectoryStatus>,
+    /// Who waits for what is unwatched, in the order of the requests to the catalog.
+    pub(super) unwatching: VecDeque<Unwatching>,
 }
 
 impl Wiring {
@@ -90,6 +99,9 @@ impl Wiring {
             history: History::default(),
             telling: Telling::default(),
             started: None,
+            finder: None,
+            news: Vec::new(),
+            unwatching: VecDeque::new(),
         })
     }
 
@@ -110,6 +122,7 @@ impl Wiring {
             engine,
             actions,
             processes,
+            finder,
             mode,
             helpers,
             ..
@@ -129,7 +142,12 @@ impl Wiring {
             }
             // What a helper reads is our own doing.
             Some(_) if is_helper(event.process) => {}
-            Some(Hook::Exec) => processes.ask(Question::Arguments(event.process)),
+            Some(Hook::Exec) => {
+                processes.ask(Question::Arguments(event.process));
+                if let Some(finder) = finder {
+                    finder.begun(event.process);
+                }
+            }
             Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
                 actions.extend(engine.handle(clock::now(), Input::Ended { process: event.process }));
             }
@@ -198,8 +216,13 @@ impl Wiring {
         match event {
             CatalogEvent::Scanned(report) => {
                 tracing::info!(files = report.files, "the watch roots were looked through again");
+                for warning in &report.warnings {
+                    tracing::warn!("{warning}");
+                }
                 if let Some((started, _)) = &mut self.started {
-                    started.found = Found::of(&report);
+                    let now = Found::of(&report);
+                    let before = std::mem::replace(&mut started.found, now.clone());
+                    self.note_news(&before.directories, &now.directories);
                 }
             }
             CatalogEvent::Watched(files) => self.watch(source, files.into_iter().map(|(file, _)| file).collect())?,
@@ -209,6 +232,7 @@ impl Wiring {
                 }
                 source.unwatch(files)?;
             }
+            CatalogEvent::Left(left) => self.left(left),
             CatalogEvent::Changed(file) => self.feed(Input::Changed { file }),
             CatalogEvent::Described(description, file) => {
                 for process in self.named.remove(&file).unwrap_or_default() {
@@ -237,34 +261,6 @@ impl Wiring {
         self.processes.ask(Question::Power);
     }
 
-    /// Somebody asks over the control socket. One who has gone meanwhile needs no answer.
-    pub fn query(&mut self, query: Query, source: &EbpfSource) {
-        match query {
-            Query::Status(answer) => {
-                if let Some((started, ready)) = &self.started {
-                    let _ = answer.send(Box::new(status(started, *ready, &self.engine, source)));
-                }
-            }
-            Query::Receipts(answer) => {
-                let _ = answer.send(self.history.subscribe());
-            }
-            Query::Pause(time, done) => {
-                let until = time.map(|time| clock::now().after(time));
-                match time {
-                    Some(time) => tracing::info!("paused for {} s", time.as_secs()),
-                    None => tracing::info!("paused"),
-                }
-                self.feed(Input::Pause { until });
-                let _ = done.send(());
-            }
-            Query::Resume(done) => {
-                tracing::info!("going on");
-                self.feed(Input::Resume);
-                let _ = done.send(());
-            }
-        }
-    }
-
     /// The engine's deadline has come.
     pub fn tick(&mut self) {
         self.feed(Input::Tick);
@@ -289,7 +285,7 @@ impl Wiring {
         self.engine.deadline().is_some_and(|deadline| deadline <= clock::now())
     }
 
-    fn feed(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: Input) {
         self.actions.extend(self.engine.handle(clock::now(), input));
     }
 
@@ -379,6 +375,9 @@ impl Wiring {
                     self.history.keep(kept);
                 }
             }
+        }
+        for directory in self.news.drain(..) {
+            audience.watching(&directory);
         }
         self.telling.release(clock::now(), audience);
     }

@@ -39,7 +39,7 @@ pub enum Skip {
     DirectIo,
     /// It was in the page cache already.
     Resident,
-    /// Deleted or replaced.
+    /// Deleted, replaced, or no longer watched.
     Gone,
     /// Changed on disk.
     Changed,
@@ -63,6 +63,8 @@ pub enum Skip {
     NoRoom,
     /// Its reader gets more from the device without help.
     NoGain,
+    /// Reading costs money where it is: see `--fetch`.
+    ObserveOnly,
     /// `--dry-run`.
     DryRun,
     /// `nitro-agent pause`, for a while.
@@ -79,7 +81,7 @@ impl Skip {
         match self {
             Self::DirectIo => "reads with O_DIRECT, past the page cache",
             Self::Resident => "already in the page cache",
-            Self::Gone => "deleted or replaced",
+            Self::Gone => "deleted, replaced, or no longer watched",
             Self::Changed => "changed on disk",
             Self::Written => "being written, or changed a moment ago",
             Self::Busy => "too many loads at once",
@@ -91,6 +93,7 @@ impl Skip {
             Self::NoAccount => "cannot be warmed on its reader's account",
             Self::NoRoom => "the memory cgroup of its reader is full",
             Self::NoGain => "the reader is faster without help",
+            Self::ObserveOnly => "reading costs money there: only observed, unless --fetch says otherwise",
             Self::DryRun => "dry run",
             Self::Paused => "paused",
             Self::NeverRead => "named on a command line, not read",

@@ -1,5 +1,7 @@
 //! Everything the engine is told. A recorded trace holds these.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::{action::LoadId, plan::device::Knowledge};
@@ -82,6 +84,11 @@ pub enum Input {
     Gone {
         /// Which.
         file: FileId,
+    },
+    /// Nothing at or below this absolute path is watched any more: what is read there ends, also of files with other names elsewhere.
+    Unwatched {
+        /// The path.
+        path: PathBuf,
     },
     /// A file's content or its model changed.
     Changed {

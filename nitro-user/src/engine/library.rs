@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -137,6 +138,18 @@ impl Library {
             Some(Known::Asked(waiting)) => waiting,
             _ => VecDeque::new(),
         }
+    }
+
+    /// Forgets all models with a part at or below `path`.
+    pub fn forget_at(&mut self, path: &Path) {
+        // A model is looked through once, not once for each of its files.
+        let mut there: HashMap<*const Model, bool> = HashMap::new();
+        self.files.retain(|_, known| match known {
+            Known::Part(Part { model, .. }) => !*there
+                .entry(Arc::as_ptr(model))
+                .or_insert_with(|| model.parts.iter().any(|part| part.is_at(path))),
+            Known::Asked(_) | Known::Stranger => true,
+        });
     }
 
     /// Forgets a file, and the models it is part of.

@@ -338,7 +338,7 @@ impl Load {
                 "reading".into(),
             )));
         }
-        self.refuse_dry_run(actions);
+        self.only_observe(actions);
     }
 
     /// The command line of `process` named part `part`.
@@ -363,12 +363,14 @@ impl Load {
             "named on its command line".into(),
         )));
         self.ask_direct(actions);
-        self.refuse_dry_run(actions);
+        self.only_observe(actions);
     }
 
-    fn refuse_dry_run(&mut self, actions: &mut Vec<Action>) {
+    fn only_observe(&mut self, actions: &mut Vec<Action>) {
         if self.dry_run {
             self.skip(Skip::DryRun, actions);
+        } else if self.model.observe_only {
+            self.skip(Skip::ObserveOnly, actions);
         }
     }
 

@@ -21,6 +21,7 @@ mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map::Entry},
+    path::Path,
     time::Duration,
 };
 
@@ -163,6 +164,7 @@ impl Engine {
             }
             Input::Recalled { device, knowledge } => self.recalled(device, knowledge),
             Input::Gone { file } => self.gone(file, true, &mut actions),
+            Input::Unwatched { path } => self.unwatched(&path, &mut actions),
             // What is read on may still be right: a worker that meets another file says so. The next access asks the catalog again.
             Input::Changed { file } => self.library.forget(file),
             Input::Pause { until } => {
@@ -435,6 +437,15 @@ impl Engine {
         if entirely {
             self.budget.forget(file);
         }
+    }
+
+    fn unwatched(&mut self, path: &Path, actions: &mut Vec<Action>) {
+        let parts = self.loads.values().flat_map(|load| &load.model.parts);
+        let here: BTreeSet<FileId> = parts.filter(|part| part.is_at(path)).map(|part| part.file).collect();
+        for file in here {
+            self.gone(file, true, actions);
+        }
+        self.library.forget_at(path);
     }
 
     /// Closes a load's stream; when its last step has come back, asks for the counters its receipt needs.

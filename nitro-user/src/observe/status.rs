@@ -34,6 +34,12 @@ pub struct Status {
     pub programs: Vec<ProgramStatus>,
     /// Canonical watch roots.
     pub roots: Vec<String>,
+    /// The same, with what is in each.
+    pub directories: Vec<DirectoryStatus>,
+    /// Paths that were unwatched.
+    pub unwatched: Vec<String>,
+    /// What `--watch auto` looks at; `None` without it.
+    pub auto: Option<AutoStatus>,
     /// Models found in them, by layout.
     pub models: BTreeMap<String, u64>,
     /// Files in the catalog at the last scan.
@@ -82,6 +88,45 @@ pub struct RightsStatus {
     pub no_new_privileges: bool,
     /// System calls that the agent never makes are refused.
     pub system_calls_filtered: bool,
+}
+
+/// One watch root.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryStatus {
+    /// Its canonical path; as it was given while it does not exist.
+    pub path: String,
+    /// Whether it is there.
+    pub present: bool,
+    /// Why it was found to be worth watching; `None` for one that was named on the command line.
+    pub why: Option<String>,
+    /// Models in it; `None`, as are the next two, for one that lies in another one, which holds its files.
+    pub models: Option<u64>,
+    /// Files that have their first name in it.
+    pub files: Option<u64>,
+    /// Their bytes.
+    pub bytes: Option<ByteCount>,
+}
+
+/// What `--watch auto` looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoStatus {
+    /// Processes, at the last look at all of them.
+    pub processes: u64,
+    /// Homes.
+    pub homes: u64,
+    /// Directories that were found and are not watched unasked.
+    pub not_watched: Vec<NotWatchedStatus>,
+}
+
+/// A directory that was found and is not watched unasked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotWatchedStatus {
+    /// Its path.
+    pub path: String,
+    /// Why it was found.
+    pub why: String,
+    /// Why it is not watched, and what to do.
+    pub reason: String,
 }
 
 /// Bytes of one model that were warmed and not used yet.

@@ -72,6 +72,7 @@ impl<'a> World<'a> {
         let model = Model {
             name: "sim".into(),
             layout: scenario.layout,
+            observe_only: false,
             parts: parts.collect(),
         };
         let mut world = Self {

@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::mpsc::Sender;
 
 use crate::{
-    sys::{block, power},
+    sys::{block, power, proc::read_at_most},
     units::FileId,
 };
 
@@ -141,7 +141,7 @@ fn answer(question: Question, supplies: &Path) -> Option<Answer> {
             user: user(process)?,
         }),
         Question::Arguments(process) => {
-            let mut bytes = read_at_most(&format!("/proc/{process}/cmdline"), COMMAND_LINE_BYTES)?;
+            let mut bytes = read_at_most(format!("/proc/{process}/cmdline"), COMMAND_LINE_BYTES)?;
             if bytes.last() == Some(&0) {
                 bytes.pop();
             }
@@ -171,24 +171,13 @@ fn answer(question: Question, supplies: &Path) -> Option<Answer> {
     }
 }
 
-fn read_at_most(path: &str, most: usize) -> Option<Vec<u8>> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    fs::File::open(path)
-        .ok()?
-        .take(most as u64)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    Some(bytes)
-}
-
 fn name(process: u32) -> Option<String> {
-    let bytes = read_at_most(&format!("/proc/{process}/comm"), 64)?;
+    let bytes = read_at_most(format!("/proc/{process}/comm"), 64)?;
     Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
 fn user(process: u32) -> Option<u32> {
-    let status = read_at_most(&format!("/proc/{process}/status"), 4096)?;
+    let status = read_at_most(format!("/proc/{process}/status"), 4096)?;
     let status = String::from_utf8_lossy(&status).into_owned();
     status
         .lines()
@@ -211,7 +200,7 @@ fn direct(process: u32, file: FileId) -> Option<bool> {
         .take(1024)
     {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(info) = read_at_most(&format!("/proc/{process}/fdinfo/{name}"), 4096) else {
+        let Some(info) = read_at_most(format!("/proc/{process}/fdinfo/{name}"), 4096) else {
             continue;
         };
         let info = String::from_utf8_lossy(&info).into_owned();

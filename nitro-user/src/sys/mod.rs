@@ -12,14 +12,17 @@ pub mod confine;
 pub mod filter;
 pub mod fork;
 pub mod memory;
+pub mod mounts;
 pub mod open;
 pub mod page_cache;
 pub mod pass;
 pub mod power;
+pub mod proc;
 pub mod readiness;
 pub mod stat;
 pub mod terminal;
 pub mod threads;
+pub mod top;
 
 /// Bytes of a page, from the running kernel.
 pub fn page_size() -> u64 {

@@ -1,6 +1,6 @@
 //! Opening files that somebody else named, beneath a directory that the administrator named.
 //!
-//! In: a watch root (canonical) and a path below it that came from the file system, a manifest or a program. Out: a
+//! In: a watch root (canonical; see [`super::top`]) and a path below it that came from the file system, a manifest or a program. Out: a
 //! descriptor of exactly that file, or an error. The agent runs as root, so the path is not trusted: no symbolic link
 //! is followed, nothing above the root is reached, and nothing but a regular file is ever opened for reading, since
 //! opening a FIFO or a device can block or do something. No descriptor of the root is kept: it would keep `umount`
@@ -20,6 +20,8 @@ use nix::{
     fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2},
     sys::stat::{Mode, SFlag, fstat},
 };
+
+use super::top::Top;
 
 /// How often a look-up is tried again that the kernel gave up on because something above it was being renamed.
 const RACES: usize = 8;
@@ -42,7 +44,7 @@ enum Walk {
 ///
 /// `InvalidInput`: `below` is empty, absolute or has `..`, or the file is not a regular one. `ELOOP`: a component is a
 /// symbolic link. `EXDEV`: the path leaves the root. Otherwise what `open` says; `ENOENT` is normal for files that vanish.
-pub fn open_beneath(root: &Path, below: &Path) -> io::Result<File> {
+pub fn open_beneath(root: &Top, below: &Path) -> io::Result<File> {
     if below.as_os_str().is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -71,12 +73,12 @@ pub fn open_beneath(root: &Path, below: &Path) -> io::Result<File> {
 /// # Errors
 ///
 /// As [`open_beneath`]; `ENOTDIR` when it is not a directory.
-pub fn open_directory_beneath(root: &Path, below: &Path) -> io::Result<OwnedFd> {
+pub fn open_directory_beneath(root: &Top, below: &Path) -> io::Result<OwnedFd> {
     resolve(root, below, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK)
 }
 
 /// Opens `below` in `root` with `flags`, beneath and without links.
-fn resolve(root: &Path, below: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+fn resolve(root: &Top, below: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     if !root.is_absolute() || !below.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -92,13 +94,14 @@ fn resolve(root: &Path, below: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     }
 }
 
-fn resolve_by(walk: Walk, root: &Path, below: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+fn resolve_by(walk: Walk, root: &Top, below: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+    let (from, root) = root.begin()?;
     let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let step = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     if below.as_os_str().is_empty() {
-        return descend(walk, None, root, flags);
+        return descend(walk, from.as_ref(), root, flags);
     }
-    let top = descend(walk, None, root, step)?;
+    let top = descend(walk, from.as_ref(), root, step)?;
     descend(walk, Some(&top), below, flags)
 }
 
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn both_walks_open_the_same_file_and_refuse_the_same_links() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap();
+        let root = Top::from(dir.path().canonicalize().unwrap());
         std::fs::create_dir_all(root.join("a/b")).unwrap();
         std::fs::write(root.join("a/b/file"), "x").unwrap();
         symlink("b", root.join("a/link")).unwrap();
@@ -198,7 +201,7 @@ mod tests {
     #[test]
     fn nothing_above_the_root_is_opened() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap();
+        let root = Top::from(dir.path().canonicalize().unwrap());
         for below in ["", "..", "../x", "/etc/passwd", "a/../../x"] {
             assert_eq!(
                 open_beneath(&root, Path::new(below)).unwrap_err().kind(),
@@ -213,7 +216,7 @@ mod tests {
     #[test]
     fn a_fifo_is_refused_and_does_not_block() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap();
+        let root = Top::from(dir.path().canonicalize().unwrap());
         nix::unistd::mkfifo(&root.join("pipe"), Mode::S_IRWXU).unwrap();
         let (done, waited) = std::sync::mpsc::channel();
         std::thread::spawn(move || done.send(open_beneath(&root, Path::new("pipe")).map(drop)));
@@ -231,7 +234,7 @@ mod tests {
         std::fs::write(base.join("real/file"), "x").unwrap();
         symlink("real", base.join("root")).unwrap();
         assert_eq!(
-            errno(open_beneath(&base.join("root"), Path::new("file"))),
+            errno(open_beneath(&base.join("root").into(), Path::new("file"))),
             Some(Errno::ELOOP)
         );
     }
@@ -239,7 +242,7 @@ mod tests {
     #[test]
     fn a_path_longer_than_the_system_allows_is_walked() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap();
+        let root = Top::from(dir.path().canonicalize().unwrap());
         let long = "d".repeat(250);
         let mut below = std::path::PathBuf::new();
         let mut at = open_directory_beneath(&root, Path::new("")).unwrap();

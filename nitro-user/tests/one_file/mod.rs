@@ -26,7 +26,7 @@ pub fn policy(ceiling: u64) -> Policy {
 /// What the catalog says of the file.
 pub fn description(size: u64) -> Description {
     let place = Place {
-        root: Arc::from(Path::new("/r")),
+        root: Path::new("/r").into(),
         below: "f".into(),
     };
     let part = Part {
@@ -38,6 +38,7 @@ pub fn description(size: u64) -> Description {
     let model = Model {
         name: "m".into(),
         layout: LayoutKind::Single,
+        observe_only: false,
         parts: vec![part],
     };
     Description {

@@ -57,6 +57,9 @@ pub struct NeighboursArgs {
     /// Readers that a bystander is beside.
     #[arg(long, value_delimiter = ',', default_value = "map,read")]
     reader: Vec<Kind>,
+    /// Only the two loads.
+    #[arg(long)]
+    two_only: bool,
 }
 
 /// What the hidden subcommand takes.
@@ -258,17 +261,19 @@ impl Stage {
         Ok([extra, wasted, resident])
     }
 
-    /// Seconds of two loads that begin together.
-    fn two_loads(&self) -> Result<[f64; 2]> {
+    /// Seconds of two loads that begin together, and requests to the device.
+    fn two_loads(&self) -> Result<[f64; 3]> {
         let agent = self.agent(true)?;
         self.disk.drop_caches()?;
         let start = |model: &PathBuf| {
             Reader::new(&self.program, Kind::Map, std::slice::from_ref(model)).start(Some(&self.group))
         };
+        let before = self.group.requests(self.disk.number())?;
         let (one, other) = (start(&self.models[0])?, start(&self.models[1])?);
-        let seconds = [one.wait()?.seconds, other.wait()?.seconds];
+        let (one, other) = (one.wait()?.seconds, other.wait()?.seconds);
+        let requests = self.group.requests(self.disk.number())?.saturating_sub(before);
         agent.map(AgentProcess::stop).transpose()?;
-        Ok(seconds)
+        Ok([one, other, requests as f64])
     }
 }
 
@@ -283,26 +288,33 @@ pub fn run(args: &NeighboursArgs) -> Result<ExitCode> {
     let stage = Stage::new(args, agent, size)?;
     let (mut checks, mut figures) = (Vec::new(), serde_json::Map::new());
 
-    for &kind in &args.reader {
+    let beside = if args.two_only { &[][..] } else { &args.reader };
+    for &kind in beside {
         let pairs = pairs(args.pairs, |with| stage.beside_a_load(kind, with))?;
         eprintln!("beside {}: done", kind.name());
         let name = format!("beside a load by {}", kind.name());
         checks.push(compare(&name, &pairs, BESIDE_LOAD));
         figures.insert(name, percentiles(&pairs));
     }
-    let announced = pairs(args.pairs, |with| stage.beside_speculation(with))?;
-    eprintln!("beside an announced model: done");
-    checks.push(compare("beside an announced model", &announced, BESIDE_SPECULATION));
-    figures.insert("beside an announced model".into(), percentiles(&announced));
+    if !args.two_only {
+        let announced = pairs(args.pairs, |with| stage.beside_speculation(with))?;
+        eprintln!("beside an announced model: done");
+        checks.push(compare("beside an announced model", &announced, BESIDE_SPECULATION));
+        figures.insert("beside an announced model".into(), percentiles(&announced));
+    }
 
     // Both are over when the device has delivered both.
     let fair = 2.0 * size as f64 / 1e9;
-    let times: Vec<[f64; 2]> = (0..args.pairs).map(|_| stage.two_loads()).collect::<Result<_>>()?;
+    let times: Vec<[f64; 3]> = (0..args.pairs).map(|_| stage.two_loads()).collect::<Result<_>>()?;
     let slower: Vec<f64> = times.iter().map(|pair| pair[0].max(pair[1])).collect();
     let median = stats::median(&slower);
     checks.push(Check::new(
         "two loads at once, the slower",
-        format!("{median:.3} s ({:.2} × fair halves)", median / fair),
+        format!(
+            "{median:.3} s ({:.2} × fair halves), {:.0} requests",
+            median / fair,
+            stats::median(&times.iter().map(|times| times[2]).collect::<Vec<_>>())
+        ),
         format!("≤ {:.3} s", FAIR * fair),
         median <= FAIR * fair,
     ));

@@ -187,6 +187,18 @@ pub fn resident_all(path: &Path) -> u64 {
     resident(path, 0, u64::MAX / 2)
 }
 
+/// Descriptors and mappings that a process has below a directory.
+pub fn held(pid: u32, below: &Path) -> usize {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let open = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    open.filter(|path| path.starts_with(below)).count()
+        + maps
+            .lines()
+            .filter(|line| line.contains(&*below.to_string_lossy()))
+            .count()
+}
+
 /// Waits until `condition` holds; fails after [`SOON`].
 pub fn until(what: &str, condition: impl FnMut() -> bool) {
     within(SOON, what, condition);

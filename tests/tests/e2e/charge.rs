@@ -3,12 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rig::{agent::Agent, scratch, sweep, tree::gguf};
 
 use super::{
-    bed::{MIB, assert_adds_up, base, binary, cool, receipt, resident_all, scenario, until, warmed},
+    bed::{MIB, assert_adds_up, base, binary, cool, held, receipt, resident_all, scenario, until, warmed, within},
     raw::{command, refusal},
 };
 
@@ -119,4 +120,27 @@ fn nobody_else_is_taken_for_a_payer() {
     let (code, words) = refusal(command(state.path()).args(["--charge", "nobody", "--watch", "/tmp"]));
     assert_eq!(code, Some(2), "{words}");
     assert!(words.contains("consumer") && words.contains("agent"), "{words}");
+}
+
+#[test]
+fn what_is_unwatched_is_let_go_by_the_helper_too() {
+    scenario(384, |bed| {
+        let dir = bed.dir("models");
+        let weights = gguf::single(&dir, "model", 1, SIZE).unwrap().files.remove(0);
+        let account = Account::new(None);
+        cool(&weights);
+        bed.limit(20);
+        let agent = bed.start(Agent::new(&binary(), bed.disk.path()).arg("--charge").arg("consumer"));
+        let mut reader = bed.reader(&weights);
+        account.add(reader.pid());
+        reader.read(8 * MIB, MIB);
+        until("it is warmed", || resident_all(&weights) >= 16 * MIB);
+        assert_eq!(account.members(), 2, "the reader and the helper");
+        agent.tell(&["unwatch", dir.to_str().unwrap()]).unwrap();
+        within(Duration::from_secs(1), "the helper has ended", || {
+            account.members() == 1
+        });
+        assert_eq!(held(agent.pid().unwrap(), &dir), 0);
+        reader.end();
+    });
 }

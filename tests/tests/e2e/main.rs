@@ -13,6 +13,7 @@ mod steps;
 
 mod ahead;
 mod announced;
+mod auto;
 mod bytes;
 mod ceiling;
 mod changes;
@@ -38,6 +39,7 @@ mod several;
 mod silent;
 mod stores;
 mod storm;
+mod unwatch;
 mod written;
 
 /// Not a test: what the tests start as another process.

@@ -1,24 +1,14 @@
 //! `nitro-agent pause` and `resume`.
 
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 
 use rig::{agent::AgentProcess, tree::gguf};
 
-use super::bed::{Bed, MIB, assert_adds_up, cool, number, receipt, resident_all, scenario, settled, until, within};
+use super::bed::{
+    Bed, MIB, assert_adds_up, cool, held, number, receipt, resident_all, scenario, settled, until, within,
+};
 
 const SIZE: u64 = 256 * MIB;
-
-/// Descriptors and mappings that a process has below a directory.
-fn held(pid: u32, below: &Path) -> usize {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let open = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    open.filter(|path| path.starts_with(below)).count()
-        + maps
-            .lines()
-            .filter(|line| line.contains(&*below.to_string_lossy()))
-            .count()
-}
 
 #[test]
 fn a_pause_stops_all_reading_and_closes_all_files_within_a_second() {

@@ -63,10 +63,15 @@ fn a_link_below_the_root_of_the_file_system_is_inside() {
     let top = table.add_root(0);
     let root = crate::catalog::WatchRoot {
         given: "/".into(),
-        path: Arc::from(Path::new("/")),
+        path: Path::new("/").into(),
         present: true,
+        suggested: None,
     };
-    let anchors = [Anchor { root, dir: Some(top) }];
+    let anchors = [Anchor {
+        root,
+        dir: Some(top),
+        dropped: false,
+    }];
     let file = Found::File {
         file: FileId { device: 1, inode: 1 },
         size: 1,

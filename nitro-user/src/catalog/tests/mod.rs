@@ -7,6 +7,8 @@ mod links;
 mod matching;
 mod presence;
 mod scan;
+mod suggest;
+mod unwatch;
 
 use std::{
     fs::File,

@@ -35,13 +35,14 @@ impl Bench {
             size: believed,
             header: 0,
             place: Place {
-                root: Arc::from(real.parent().unwrap()),
+                root: real.parent().unwrap().into(),
                 below: Path::new(real.file_name().unwrap()).into(),
             },
         };
         let model = Arc::new(Model {
             name: "m".into(),
             layout: LayoutKind::Single,
+            observe_only: false,
             parts: vec![part],
         });
         let (commands, inbox) = sync_channel(8);
