@@ -87,6 +87,13 @@ pub mod globals {
         ("FILE_INODE", "file", "f_inode"),
         ("FILE_FLAGS", "file", "f_flags"),
         ("FILE_POSITION", "file", "f_pos"),
+        ("FILE_MAPPING", "file", "f_mapping"),
+        ("CALL_FILE", "kiocb", "ki_filp"),
+        ("CALL_POSITION", "kiocb", "ki_pos"),
+        ("ITER_COUNT", "iov_iter", "count"),
+        ("FAULT_AREA", "vm_fault", "vma"),
+        ("FAULT_INDEX", "vm_fault", "pgoff"),
+        ("AREA_FILE", "vm_area_struct", "vm_file"),
     ];
     /// `u64`: offset of the register slot that holds the number of the system call a task is in, −1 outside of one.
     pub const REGISTERS_SYSCALL: &str = "REGISTERS_SYSCALL";

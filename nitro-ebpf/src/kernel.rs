@@ -56,6 +56,13 @@ settings! {
     FILE_INODE: u64,
     FILE_FLAGS: u64,
     FILE_POSITION: u64,
+    FILE_MAPPING: u64,
+    CALL_FILE: u64,
+    CALL_POSITION: u64,
+    ITER_COUNT: u64,
+    FAULT_AREA: u64,
+    FAULT_INDEX: u64,
+    AREA_FILE: u64,
     RECORD_INODE: u64,
     RECORD_DEVICE: u64,
     RECORD_INDEX: u64,
@@ -65,7 +72,7 @@ settings! {
 /// A pointer to a kernel structure whose type the verifier knows.
 pub type Typed = *const u8;
 
-/// Reads a field through a pointer that the verifier knows the type of (a tp_btf argument, or a field read from one).
+/// Reads a field through a pointer that the verifier knows the type of (a tp_btf or fentry argument, or a field read from one).
 ///
 /// # Safety
 /// `base` is such a pointer and `offset` the global of a field of its structure.

@@ -37,8 +37,8 @@ use crate::{
     catalog::{
         self, CatalogEvent,
         identity::Devices,
+        parts::{self, Catalogs},
         report::{RootReport, ScanReport},
-        service::CatalogService,
     },
     config::{Config, SOCKET},
     control::{self, Server},
@@ -48,12 +48,15 @@ use crate::{
         history::Kept,
         status::{AutoStatus, DirectoryStatus},
     },
-    source::{
-        attach::Attachment,
-        ebpf::{EbpfSource, Options},
-    },
+    source::{attach::Attachment, ebpf::Options, events::EventSource},
     state::devices::DeviceStore,
-    sys::{clock, confine::Confined, memory, readiness},
+    sys::{
+        clock,
+        confine::Confined,
+        memory,
+        mounts::{self, Mounts},
+        readiness,
+    },
     units::{ByteCount, FileId},
 };
 
@@ -63,6 +66,9 @@ const DRAIN: usize = 1024;
 /// Room for watched files that appear later: at least so many, and as many again as there are now.
 const LEAST_CAPACITY: u64 = 1 << 16;
 const MOST_CAPACITY: u64 = 1 << 22;
+
+/// How long the start waits for the servers of watched directories.
+const SERVERS: Duration = Duration::from_secs(3);
 
 /// How long the clients of the control socket have to hear that the agent stops.
 const GOODBYE: Duration = Duration::from_millis(200);
@@ -205,7 +211,8 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
     let (server, mut queries) =
         Server::start(claimed??, control::server::Limits::default()).context("cannot serve the control socket")?;
 
-    let (paths, wait) = (config.roots.clone(), config.wait);
+    let sorted = parts::sort(&config.roots, &Mounts::read(Path::new(mounts::OWN)).unwrap_or_default());
+    let (paths, wait) = (sorted.near, config.wait);
     let Some(roots) = signals
         .unless_stopped(move || catalog::open_roots(&paths, wait))
         .await?
@@ -231,29 +238,34 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         None => (None, None),
     };
     let (tell, mut catalog_events) = mpsc::channel(256);
-    let catalog = CatalogService::start(
-        roots,
-        std::sync::Arc::new(Devices::default().fetching(config.fetch.clone())),
-        config.exclude.clone(),
-        tell,
-    )?;
+    let devices = std::sync::Arc::new(Devices::default().fetching(config.fetch.clone()));
+    let catalog = Catalogs::start(roots, sorted.far, &devices, &config.exclude, &tell)?;
+    drop(tell);
     let catalog = LetGo::new(catalog);
 
     // The map of watched files cannot grow: its capacity follows from the first scan.
     let mut found: Vec<FileId> = Vec::new();
-    let report = loop {
+    let mut reports: BTreeMap<usize, ScanReport> = BTreeMap::new();
+    let patience = tokio::time::sleep(SERVERS);
+    tokio::pin!(patience);
+    // Servers are waited for, for a while; what they hold is watched when they answer.
+    while reports.len() < catalog.count() && !(reports.contains_key(&0) && patience.is_elapsed()) {
         tokio::select! {
             event = catalog_events.recv() => match event.context("the catalog ended before its first scan")? {
                 CatalogEvent::Watched(files) => found.extend(files.iter().map(|(file, _)| *file)),
                 CatalogEvent::Warning(warning) => tracing::warn!("{warning}"),
-                CatalogEvent::Scanned(report) => break report,
+                CatalogEvent::Scanned(report) => {
+                    report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                    reports.insert(report.part, report);
+                }
                 _ => {}
             },
+            () = &mut patience, if !patience.is_elapsed() => {}
             _ = signals.next() => return Ok(()),
         }
-    };
-    for warning in &report.warnings {
-        tracing::warn!("{warning}");
+    }
+    if reports.len() < catalog.count() {
+        tracing::warn!("a server of a watched directory does not answer: its files are watched once it does");
     }
     let capacity = (found.len() as u64 * 2)
         .clamp(LEAST_CAPACITY, MOST_CAPACITY)
@@ -263,7 +275,7 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
         empty: config.empty_probes,
     };
-    let opened = signals.unless(starter.run(move || EbpfSource::open(options))).await;
+    let opened = signals.unless(starter.run(move || EventSource::open(options))).await;
     let Some(opened) = opened else {
         return Ok(());
     };
@@ -289,7 +301,21 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
     };
     let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer, kept, accountant)?;
     wiring.finder = finder;
+    wiring.reports = reports.clone();
     wiring.watch(&mut source, found)?;
+    while wiring.is_placing(&source) {
+        tokio::select! {
+            event = catalog_events.recv() => {
+                wiring.catalog_event(&mut source, event.context("the catalog ended")?)?;
+            }
+            ready = ring.readable_mut() => {
+                wiring.drain(&mut source, DRAIN);
+                ready.context("cannot wait for the event ring")?.clear_ready();
+            }
+            _ = signals.next() => return Ok(()),
+        }
+    }
+    source.look_around();
 
     let started = Started {
         version: env!("CARGO_PKG_VERSION"),
@@ -297,7 +323,7 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default(),
         attachment,
-        found: Found::of(&report),
+        found: Found::of(&ScanReport::joined(reports.values())),
         auto,
         ceiling: config.ceiling,
         dry_run: config.dry_run,

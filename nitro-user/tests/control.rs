@@ -51,6 +51,7 @@ fn kept(pid: u32, user: Option<u32>) -> Kept {
         device: (8, 0),
         reader: ReaderKind::Buffered,
         pattern: None,
+        inferred: false,
         evidence: Evidence::Progress,
         demanded: ByteCount(1 << 20),
         resident_before: ByteCount(0),

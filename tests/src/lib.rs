@@ -19,6 +19,7 @@
 pub mod agent;
 pub mod bench;
 pub mod disk;
+pub mod guest;
 pub mod limit;
 pub mod readers;
 pub mod scratch;

@@ -57,7 +57,7 @@ pub struct StoreArgs {
     /// MB/s of each read; 0 is no limit.
     #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
-    /// Type of the file system, after `fuse.`.
+    /// Source of the mount, as /proc/mounts shows it: which client it is.
     #[arg(long, default_value = "nitrostore")]
     pub kind: String,
     /// Only whoever mounted it may look.
@@ -174,11 +174,7 @@ impl Drop for Store {
 /// The source cannot be looked at, or nothing can be mounted.
 pub fn serve(args: &StoreArgs) -> Result<()> {
     let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::FSName("store".into()),
-        MountOption::Subtype(args.kind.clone()),
-        MountOption::RO,
-    ];
+    config.mount_options = vec![MountOption::FSName(args.kind.clone()), MountOption::RO];
     config.acl = if args.private {
         SessionACL::Owner
     } else {

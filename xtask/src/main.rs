@@ -1,10 +1,11 @@
-//! Developer tasks: `cargo xtask build-ebpf | run | test | check | layers | bench | dist`.
+//! Developer tasks: `cargo xtask build-ebpf | run | test | check | layers | bench | vm-test | dist`.
 
 mod build_ebpf;
 mod check;
 mod dist;
 mod layers;
 mod run;
+mod vm_test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Task {
     Bench(run::Forwarded),
     /// The agent as one static binary, with unit, man pages, completions, Debian package and scripts, in target/dist.
     Dist(dist::Options),
+    /// The agent on Debian's packaged kernels, in an emulated virtual machine.
+    VmTest(vm_test::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Layers => layers::run(),
         Task::Bench(forwarded) => run::bench(&forwarded),
         Task::Dist(options) => dist::run_with(options),
+        Task::VmTest(options) => vm_test::vm_test(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

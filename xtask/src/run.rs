@@ -31,7 +31,7 @@ pub fn bench(forwarded: &Forwarded) -> Result<()> {
 }
 
 /// Tests of nitro-user that need root: without it they would be skipped.
-const ROOTS_OWN: [&str; 3] = ["page_cache_mode", "syscalls_mode", "daemon"];
+const ROOTS_OWN: [&str; 4] = ["page_cache_mode", "fentry_mode", "syscalls_mode", "daemon"];
 
 /// `cargo xtask test …`: units, properties and the fuzz targets' bounded trials as the user; what needs the kernel as root.
 pub fn tests(forwarded: &Forwarded) -> Result<()> {

@@ -1,13 +1,16 @@
 //! One hook per file. Each: count the hit, filter, read the hook's arguments, hand over.
 //!
 //! Page-cache hooks and process hooks are programs on typed tracepoints (`tp_btf`). Those that the syscalls mode needs as well have a second
-//! program, on the classic tracepoint, for kernels that refuse the first kind.
+//! program, on the classic tracepoint, for kernels that refuse the first kind. Where the tracepoints of accesses are missing, before 6.12, programs at the entry
+//! of the functions that would raise them (`fentry`) stand in for them.
 
+mod file_open;
 mod filemap_add;
 mod filemap_delete;
 mod filemap_fault;
 mod filemap_get_pages;
 mod filemap_map_pages;
+mod filemap_read;
 mod mmap;
 mod open;
 mod openat;
@@ -30,10 +33,21 @@ use crate::{
     emit::{What, emit},
     guard::{Tally, Who, is_watched, may_be_watched},
     kernel::{
-        ADDS_WAKE, FOLIO_FLAGS, FOLIO_INDEX, FOLIO_MAPPING, FOLIO_ORDER, HEAD_MASK, Inode, PAGE_SHIFT, RECORD_DEVICE,
-        RECORD_INDEX, RECORD_INODE, RECORD_ORDER, Typed, field,
+        ADDS_WAKE, AREA_FILE, FAULT_AREA, FILE_MAPPING, FOLIO_FLAGS, FOLIO_INDEX, FOLIO_MAPPING, FOLIO_ORDER,
+        HEAD_MASK, Inode, PAGE_SHIFT, RECORD_DEVICE, RECORD_INDEX, RECORD_INODE, RECORD_ORDER, Typed, field,
     },
 };
+
+/// The mapping of the file that a fault is in.
+#[inline(always)]
+fn mapping_of_fault(fault: Typed) -> Typed {
+    // SAFETY: `fault` is the typed argument of a function that handles faults in mappings of files.
+    unsafe {
+        let area: Typed = field(fault, &FAULT_AREA);
+        let file: Typed = field(area, &AREA_FILE);
+        field(file, &FILE_MAPPING)
+    }
+}
 
 /// Accesses through the page cache: `first..=last` in pages of `mapping`.
 #[inline(always)]

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use super::{
     WatchRoot,
-    model::Description,
+    model::{Description, Place},
     report::ScanReport,
     unwatch::{Kept, Left},
 };
@@ -15,6 +15,8 @@ use crate::units::FileId;
 pub enum CatalogRequest {
     /// What is this file part of? Answered by [`CatalogEvent::Described`].
     Describe(FileId),
+    /// Where are these files? Answered by one [`CatalogEvent::Places`].
+    Places(Vec<FileId>),
     /// Which watched file does this process name on its command line? Answered by [`CatalogEvent::Matched`] once per
     /// file that was recognised; not answered when none was.
     Match {
@@ -25,7 +27,7 @@ pub enum CatalogRequest {
     },
     /// Watch this directory, too, unless it is known. A [`CatalogEvent::Scanned`] follows when it has been looked through.
     Watch(WatchRoot),
-    /// Watch nothing at or below this absolute path from now on. Answered by [`CatalogEvent::Left`], in the order of the requests.
+    /// Watch nothing at or below this absolute path from now on. Answered by [`CatalogEvent::Left`].
     Unwatch(PathBuf),
 }
 
@@ -42,6 +44,8 @@ pub enum CatalogEvent {
     Changed(FileId),
     /// The answer to [`CatalogRequest::Describe`]; `None` when the file is not in the catalog (any more).
     Described(Option<Description>, FileId),
+    /// The answer to [`CatalogRequest::Places`]: those that are in the catalog, each at one of its names.
+    Places(Vec<(FileId, Place)>),
     /// A file that a process named on its command line.
     Matched {
         /// The process, as in the request.
@@ -49,8 +53,8 @@ pub enum CatalogEvent {
         /// The file.
         file: FileId,
     },
-    /// The answer to [`CatalogRequest::Unwatch`]: what went. The `Unwatched` it led to came before.
-    Left(Result<Left, Kept>),
+    /// The answer to [`CatalogRequest::Unwatch`] of this path: what went. The `Unwatched` it led to came before.
+    Left(PathBuf, Result<Left, Kept>),
     /// Something for the log: what could not be watched or was refused, and what to do. Rate-limited.
     Warning(String),
 }

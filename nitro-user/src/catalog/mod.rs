@@ -23,6 +23,7 @@ mod listing;
 mod matching;
 pub mod message;
 pub mod model;
+pub mod parts;
 mod presence;
 pub mod report;
 pub mod roots;
@@ -131,6 +132,8 @@ pub struct Catalog {
     growing: Growing,
     /// Changes that were noticed in passing and not told yet.
     noticed: Delta,
+    /// Which part of several it is: see [`parts`].
+    part: usize,
 }
 
 impl Catalog {
@@ -157,6 +160,7 @@ impl Catalog {
             doubles: HashMap::new(),
             growing: Growing::default(),
             noticed: Delta::recording(),
+            part: 0,
         }
     }
 

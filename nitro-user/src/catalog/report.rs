@@ -18,6 +18,8 @@ use crate::units::ByteCount;
 /// The result of looking through all roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScanReport {
+    /// Which part of the catalog has found it: see `parts`.
+    pub part: usize,
     /// Distinct regular files; a file with several names counts once.
     pub files: u64,
     /// Their sizes together.
@@ -63,6 +65,28 @@ pub struct Holds {
 }
 
 impl ScanReport {
+    /// What several parts have found, as one.
+    pub fn joined<'a>(reports: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut all = Self::default();
+        for report in reports {
+            all.files += report.files;
+            all.bytes.0 = all.bytes.0.saturating_add(report.bytes.0);
+            all.directories += report.directories;
+            for (kind, count) in &report.models {
+                *all.models.entry(*kind).or_default() += count;
+            }
+            all.outside.extend(report.outside.iter().cloned());
+            all.roots.extend(report.roots.iter().cloned());
+            for path in &report.unwatched {
+                if !all.unwatched.contains(path) {
+                    all.unwatched.push(path.clone());
+                }
+            }
+        }
+        all.outside.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        all
+    }
+
     /// All models of all layouts.
     pub fn all_models(&self) -> u64 {
         self.models.values().sum()
@@ -76,6 +100,7 @@ impl Catalog {
     /// What is in the catalog now.
     pub(super) fn report(&mut self) -> ScanReport {
         let mut report = ScanReport {
+            part: self.part,
             files: self.table.file_count() as u64,
             bytes: ByteCount(self.table.bytes()),
             directories: self.table.dir_count() as u64,

@@ -107,6 +107,16 @@ impl WatchRoot {
 }
 
 impl WatchRoot {
+    /// A root at the absolute path `path`, which nobody has looked at: its server may not answer.
+    pub(super) fn not_looked_at(path: &Path) -> Self {
+        Self {
+            given: path.to_owned(),
+            path: path.into(),
+            present: false,
+            suggested: None,
+        }
+    }
+
     /// The root at `top`, where a directory with this identity was found to be worth watching.
     pub fn suggested(top: Top, identity: (u32, u64), why: &str) -> Self {
         Self {

@@ -82,6 +82,21 @@ impl CatalogService {
         exclude: Exclude,
         events: Sender<CatalogEvent>,
     ) -> Result<Self, CatalogError> {
+        Self::start_part(0, roots, devices, exclude, events)
+    }
+
+    /// The same as one of several parts (see `parts`), whose number its reports carry.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub(super) fn start_part(
+        part: usize,
+        roots: Vec<WatchRoot>,
+        devices: Arc<Devices>,
+        exclude: Exclude,
+        events: Sender<CatalogEvent>,
+    ) -> Result<Self, CatalogError> {
         let failed = |operation: &'static str| {
             move |source: io::Error| CatalogError::Service {
                 operation,
@@ -99,7 +114,7 @@ impl CatalogService {
             remedy: "raise fs.inotify.max_user_instances",
         };
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(io::Error::from);
-        let service = Service {
+        let mut service = Service {
             catalog: Catalog::new(&roots, devices, exclude),
             inotify: inotify.map_err(instances)?,
             presence: Presence::new().map_err(instances)?,
@@ -114,6 +129,7 @@ impl CatalogService {
             next_look: None,
             report_when_done: false,
         };
+        service.catalog.part = part;
         let thread = Builder::new().name("catalog".into()).spawn(move || service.run());
         let thread = thread.map_err(failed("start the catalog's thread"))?;
         Ok(Self {
@@ -304,6 +320,11 @@ impl Service {
                     // What changed first: the answer is about the file as it is now.
                     self.tell_noticed() && self.outbox.send(CatalogEvent::Described(description, file))
                 }
+                CatalogRequest::Places(files) => {
+                    let place = |file: FileId| Some((file, self.catalog.place(file)?));
+                    let places = files.into_iter().filter_map(place).collect();
+                    self.outbox.send(CatalogEvent::Places(places))
+                }
                 CatalogRequest::Match { process, arguments } => {
                     let mut files: Vec<_> = arguments
                         .iter()
@@ -347,7 +368,7 @@ impl Service {
         self.pending.go_on(self.catalog.take_single(), Instant::now());
         let report = self.catalog.report();
         self.tell(delta)
-            && self.outbox.send(CatalogEvent::Left(left))
+            && self.outbox.send(CatalogEvent::Left(path.to_owned(), left))
             && self.outbox.send(CatalogEvent::Scanned(report))
     }
 

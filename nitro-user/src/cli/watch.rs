@@ -41,7 +41,7 @@ pub struct Options {
     /// Ceiling for all that was warmed and nobody used yet: 8GiB, 512M, 25%.
     #[arg(long, value_name = "SIZE|PERCENT", default_value = "50%")]
     memory: Size,
-    /// How accesses are seen: auto, page-cache (Linux 6.12), syscalls.
+    /// How accesses are seen: auto, page-cache (Linux 6.12), fentry (before), syscalls, fanotify (without eBPF).
     #[arg(long, value_name = "MODE", default_value = "auto")]
     events: EventChoice,
     /// Predict and print, warm nothing.

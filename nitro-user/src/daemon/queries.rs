@@ -2,7 +2,7 @@
 //!
 //! One who has gone meanwhile needs no answer. Nothing here blocks: what the catalog does, its own event answers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
 
@@ -14,7 +14,7 @@ use crate::{
         protocol::{Code, Refusal, Unwatched},
     },
     engine::Input,
-    source::ebpf::EbpfSource,
+    source::events::EventSource,
     sys::clock,
 };
 
@@ -26,7 +26,7 @@ pub struct Unwatching {
 
 impl Wiring {
     /// Somebody asks over the control socket.
-    pub fn query(&mut self, query: Query, source: &EbpfSource) {
+    pub fn query(&mut self, query: Query, source: &EventSource) {
         match query {
             Query::Status(answer) => {
                 if let Some((started, ready)) = &self.started {
@@ -67,8 +67,10 @@ impl Wiring {
     }
 
     /// The catalog has let go of what was unwatched, or says why not.
-    pub fn left(&mut self, left: Result<Left, Kept>) {
-        let Some(Unwatching { path, done }) = self.unwatching.pop_front() else {
+    pub fn left(&mut self, path: &Path, left: Result<Left, Kept>) {
+        // The first answer of several parts is the one that is waited for.
+        let waits = self.unwatching.iter().position(|waiting| waiting.path == path);
+        let Some(Unwatching { path, done }) = waits.and_then(|at| self.unwatching.remove(at)) else {
             return;
         };
         // A load may have begun since, by what was known of its files before.

@@ -39,7 +39,7 @@ pub struct Rights {
 /// # Errors
 /// A capability is missing that nothing works without; no thread to be had.
 pub fn prepare(config: &Config) -> anyhow::Result<Rights> {
-    capability::check()?;
+    capability::check(config.events.needs_ebpf())?;
     // A program: none can be started any more below.
     let accountant = match config.charge_consumer && !config.dry_run {
         true => Some(Accountant::start().context("cannot start the process that warms on others' account")?),
@@ -82,7 +82,7 @@ fn is_ours(folder: &Path) -> bool {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread that has the rights of the process as it was started, until it ends.
+/// A thread that has the rights of the process as it was started, until it ends. A thread that is started there begins with all of them, and has to confine itself.
 #[derive(Debug)]
 pub(super) struct Starter {
     jobs: Sender<Job>,

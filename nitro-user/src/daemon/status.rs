@@ -16,13 +16,13 @@ use crate::{
     observe::status::{
         CounterStatus, DeviceStatus, FullMap, HoldingStatus, LoadStatus, ProgramStatus, RightsStatus, Status,
     },
-    source::ebpf::EbpfSource,
+    source::events::EventSource,
     sys::{block, cgroup, clock},
     units::{ByteCount, Moment},
 };
 
 /// The state now. `ready` is when the agent had started.
-pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EbpfSource) -> Status {
+pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EventSource) -> Status {
     let misses = source.recursion_misses();
     let usage = source.usage();
     let (counters, ring_received) = source.counters().unwrap_or_else(|error| {

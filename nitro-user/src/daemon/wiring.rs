@@ -1,7 +1,7 @@
 //! The engine and what carries its actions out. Owned by the daemon's one task; nothing here blocks.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     future::Future,
     time::Duration,
 };
@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::{Audience, Found, Started, queries::Unwatching, stop::LetGo, telling::Telling};
 use crate::{
-    catalog::{CatalogEvent, CatalogRequest, service::CatalogService},
+    catalog::{BATCH, CatalogEvent, CatalogRequest, parts::Catalogs, report::ScanReport},
     config::Config,
     discover::service::Service,
     engine::{
@@ -24,7 +24,9 @@ use crate::{
     },
     source::{
         attach::EventMode,
-        ebpf::{EbpfSource, SourceError, ThreadCounts},
+        ebpf::{SourceError, ThreadCounts},
+        events::EventSource,
+        fanotify::Named,
         process::{Answer, ProcessReader, Question},
     },
     state::devices::DeviceStore,
@@ -46,10 +48,15 @@ pub struct Wiring {
     /// Who warms on others' account.
     helpers: Option<Helpers>,
     processes: LetGo<ProcessReader>,
-    pub(super) catalog: LetGo<CatalogService>,
+    pub(super) catalog: LetGo<Catalogs>,
+    /// What each part of it has found last.
+    pub(super) reports: BTreeMap<usize, ScanReport>,
     actions: VecDeque<Action>,
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
+    /// Files to be watched whose places are not known yet, and whether some were asked for.
+    unplaced: VecDeque<FileId>,
+    placing: bool,
     devices: DeviceStore,
     /// What identifies a device beyond a restart, by its number.
     identities: HashMap<u32, String>,
@@ -73,7 +80,7 @@ impl Wiring {
     pub fn new(
         config: &Config,
         mode: EventMode,
-        catalog: LetGo<CatalogService>,
+        catalog: LetGo<Catalogs>,
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
         devices: DeviceStore,
@@ -86,14 +93,18 @@ impl Wiring {
                 ceiling: config.ceiling,
                 dry_run: config.dry_run,
                 ignored: config.ignored_programs.clone(),
+                inferred: mode.is_inferred(),
                 charge_consumer: config.charge_consumer,
             }),
             helpers: accountant.as_ref().map(Accountant::helpers),
             workers: Workers::new(outcomes, accountant),
             processes: LetGo::new(ProcessReader::start(answers, config.power_supplies.clone())?),
             catalog,
+            reports: BTreeMap::new(),
             actions: VecDeque::new(),
             named: HashMap::new(),
+            unplaced: VecDeque::new(),
+            placing: false,
             devices,
             identities: HashMap::new(),
             history: History::default(),
@@ -106,7 +117,12 @@ impl Wiring {
     }
 
     /// Starts watching files.
-    pub fn watch(&self, source: &mut EbpfSource, files: Vec<FileId>) -> Result<(), SourceError> {
+    pub fn watch(&mut self, source: &mut EventSource, files: Vec<FileId>) -> Result<(), SourceError> {
+        if source.needs_places() {
+            self.unplaced.extend(files);
+            self.place(source);
+            return Ok(());
+        }
         let without_room = source.watch(files)?;
         if without_room > 0 {
             tracing::warn!(
@@ -116,8 +132,26 @@ impl Wiring {
         Ok(())
     }
 
+    /// Asks where the next files are that are to be watched, when the ones before are.
+    fn place(&mut self, source: &EventSource) {
+        if self.placing || self.unplaced.is_empty() || !source.is_settled() {
+            return;
+        }
+        let batch: Vec<FileId> = self.unplaced.drain(..self.unplaced.len().min(BATCH)).collect();
+        match self.catalog.ask(CatalogRequest::Places(batch.clone())) {
+            Ok(()) => self.placing = true,
+            // It is behind with telling something, after which this is called again.
+            Err(_) => self.unplaced.extend(batch),
+        }
+    }
+
+    /// Whether files are still to be watched that were found.
+    pub fn is_placing(&self, source: &EventSource) -> bool {
+        self.placing || !self.unplaced.is_empty() || !source.is_settled()
+    }
+
     /// Takes at most `most` events from the ring; returns how many there were.
-    pub fn drain(&mut self, source: &mut EbpfSource, most: usize) -> usize {
+    pub fn drain(&mut self, source: &mut EventSource, most: usize) -> usize {
         let Self {
             engine,
             actions,
@@ -170,6 +204,7 @@ impl Wiring {
             }
             source.take_counts(process, |_| true);
         }
+        self.place(source);
         drained
     }
 
@@ -212,7 +247,7 @@ impl Wiring {
     }
 
     /// Something changed on disk, or the catalog answers.
-    pub fn catalog_event(&mut self, source: &mut EbpfSource, event: CatalogEvent) -> Result<(), SourceError> {
+    pub fn catalog_event(&mut self, source: &mut EventSource, event: CatalogEvent) -> Result<(), SourceError> {
         match event {
             CatalogEvent::Scanned(report) => {
                 tracing::info!(files = report.files, "the watch roots were looked through again");
@@ -220,7 +255,8 @@ impl Wiring {
                     tracing::warn!("{warning}");
                 }
                 if let Some((started, _)) = &mut self.started {
-                    let now = Found::of(&report);
+                    self.reports.insert(report.part, report);
+                    let now = Found::of(&ScanReport::joined(self.reports.values()));
                     let before = std::mem::replace(&mut started.found, now.clone());
                     self.note_news(&before.directories, &now.directories);
                 }
@@ -232,7 +268,16 @@ impl Wiring {
                 }
                 source.unwatch(files)?;
             }
-            CatalogEvent::Left(left) => self.left(left),
+            CatalogEvent::Places(places) => {
+                self.placing = false;
+                let named = places.into_iter().map(|(file, place)| Named {
+                    file,
+                    root: place.root,
+                    below: place.below,
+                });
+                source.watch_at(named.collect());
+            }
+            CatalogEvent::Left(path, left) => self.left(&path, left),
             CatalogEvent::Changed(file) => self.feed(Input::Changed { file }),
             CatalogEvent::Described(description, file) => {
                 for process in self.named.remove(&file).unwrap_or_default() {
@@ -252,6 +297,7 @@ impl Wiring {
             }
             CatalogEvent::Warning(warning) => tracing::warn!("{warning}"),
         }
+        self.place(source);
         Ok(())
     }
 
@@ -290,7 +336,7 @@ impl Wiring {
     }
 
     /// Carries out what the engine asked for.
-    pub fn carry_out(&mut self, source: &mut EbpfSource, audience: &mut impl Audience) {
+    pub fn carry_out(&mut self, source: &mut EventSource, audience: &mut impl Audience) {
         while let Some(action) = self.actions.pop_front() {
             match action {
                 Action::Describe(file) => {
@@ -383,7 +429,7 @@ impl Wiring {
     }
 
     /// A process whose end was dropped with other events leaves its cursors behind, and the map of cursors cannot grow.
-    fn sweep(&mut self, source: &mut EbpfSource) {
+    fn sweep(&mut self, source: &mut EventSource) {
         let dropped = source.counters().map_or(0, |(counters, _)| counters.dropped);
         if dropped > self.dropped {
             self.dropped = dropped;

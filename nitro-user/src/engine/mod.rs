@@ -57,6 +57,8 @@ pub struct Policy {
     pub dry_run: bool,
     /// Programs whose reads are neither helped nor counted.
     pub ignored: Vec<String>,
+    /// Accesses are concluded from looking at their readers from time to time.
+    pub inferred: bool,
     /// What is warmed is charged to the memory cgroup of whoever it is warmed for.
     pub charge_consumer: bool,
 }
@@ -479,7 +481,8 @@ impl Engine {
         if let Some(process) = load.take_pass().filter(|process| load.readers.is_there(*process)) {
             self.passes.note(process);
         }
-        if let Some(receipt) = load.receipt(now) {
+        if let Some(mut receipt) = load.receipt(now) {
+            receipt.inferred = self.policy.inferred;
             actions.push(Action::Tell(Happening::done(&receipt, self.budget.percent())));
             actions.push(Action::Finish(Box::new(receipt)));
         }

@@ -119,6 +119,10 @@ pub struct Receipt {
     /// Kind of reader, where there is a name for it.
     #[serde(default)]
     pub pattern: Option<Pattern>,
+    /// The accesses were concluded from looking at the readers from time to time (fanotify mode): what a reader brought in itself all counts as
+    /// `kernel_readahead`, since nobody saw what of it the reader waited for.
+    #[serde(default)]
+    pub inferred: bool,
     /// Strongest evidence.
     pub evidence: Evidence,
     /// Bytes that the readers accessed: once, however many read them, and once more where they had left the cache in between.
@@ -208,6 +212,7 @@ impl Receipt {
             device: (device >> 20, device & 0xf_ffff),
             reader,
             pattern: load.pattern(),
+            inferred: false,
             evidence: load.evidence,
             demanded: ByteCount(demanded),
             resident_before: ByteCount(resident),
@@ -230,9 +235,15 @@ impl Receipt {
         let share = |part: ByteCount| 100.0 * part.0 as f64 / self.demanded.0.max(1) as f64;
         let mut words = vec![format!("{:.2} s, {}", self.seconds, self.reader.name())];
         words.extend(self.pattern.map(|pattern| pattern.name().to_owned()));
+        let by_itself = if self.inferred {
+            words.push("inferred".to_owned());
+            "brought in by itself"
+        } else {
+            "kernel readahead"
+        };
         for (part, name) in [
             (self.resident_before, "resident before"),
-            (self.kernel_readahead, "kernel readahead"),
+            (self.kernel_readahead, by_itself),
             (self.warmed_in_time, "warmed in time"),
             (self.warmed_late, "warmed late"),
             (self.missed, "missed"),

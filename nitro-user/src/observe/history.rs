@@ -86,6 +86,7 @@ pub(crate) mod tests {
             device: (8, 16),
             reader: ReaderKind::Buffered,
             pattern: None,
+            inferred: false,
             evidence: Evidence::Progress,
             demanded: ByteCount(1 << 30),
             resident_before: ByteCount(0),

@@ -83,6 +83,7 @@ impl<'a> World<'a> {
                     ceiling,
                     dry_run: false,
                     ignored: Vec::new(),
+                    inferred: false,
                     charge_consumer: false,
                 })
             }),

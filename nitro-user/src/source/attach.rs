@@ -18,15 +18,28 @@ use super::{
 pub enum EventMode {
     /// Tracepoints of the page cache (6.12): other system calls pay nothing.
     PageCache,
+    /// Entries of the page cache's functions, before 6.12: other system calls pay nothing.
+    Fentry,
     /// Tracepoints on system calls: every system call on the machine pays.
     Syscalls,
+    /// No eBPF program: opens and closes by fanotify, and looking at who has files open.
+    Fanotify,
+}
+
+impl EventMode {
+    /// Whether what readers do is concluded from looking at them from time to time, and not told by the kernel access by access.
+    pub const fn is_inferred(self) -> bool {
+        matches!(self, Self::Fanotify)
+    }
 }
 
 impl fmt::Display for EventMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::PageCache => "page-cache",
+            Self::Fentry => "fentry",
             Self::Syscalls => "syscalls",
+            Self::Fanotify => "fanotify",
         })
     }
 }
@@ -39,8 +52,15 @@ pub enum EventChoice {
     Auto,
     /// This one or an error.
     Only(EventMode),
-    /// As `Auto` on a kernel that refuses typed tracepoints; for tests.
+    /// As `Auto` on a kernel that refuses typed tracepoints and entries of functions; for tests.
     Classic,
+}
+
+impl EventChoice {
+    /// Whether it takes eBPF programs, as far as is known before they are tried: `auto` does without when the kernel refuses them.
+    pub const fn needs_ebpf(self) -> bool {
+        !matches!(self, Self::Only(EventMode::Fanotify))
+    }
 }
 
 impl FromStr for EventChoice {
@@ -50,9 +70,13 @@ impl FromStr for EventChoice {
         match text {
             "auto" => Ok(Self::Auto),
             "page-cache" => Ok(Self::Only(EventMode::PageCache)),
+            "fentry" => Ok(Self::Only(EventMode::Fentry)),
             "syscalls" => Ok(Self::Only(EventMode::Syscalls)),
+            "fanotify" => Ok(Self::Only(EventMode::Fanotify)),
             "classic" => Ok(Self::Classic),
-            _ => Err(format!("{text:?} is not an event mode: auto, page-cache or syscalls")),
+            _ => Err(format!(
+                "{text:?} is not an event mode: auto, page-cache, fentry, syscalls or fanotify"
+            )),
         }
     }
 }
@@ -64,14 +88,16 @@ enum Tracepoint {
     Typed(&'static str),
     /// A classic one, `category/name`: needs tracefs.
     Classic(&'static str),
+    /// No tracepoint: the entry of a function, which needs the kernel's BTF.
+    Entry(&'static str),
 }
 
-use Tracepoint::{Classic, Typed};
+use Tracepoint::{Classic, Entry, Typed};
 
 impl Tracepoint {
     const fn name(self) -> &'static str {
         match self {
-            Self::Typed(name) | Self::Classic(name) => name,
+            Self::Typed(name) | Self::Classic(name) | Self::Entry(name) => name,
         }
     }
 }
@@ -111,6 +137,18 @@ const PAGE_CACHE: &[Spec] = &[
     likes(&[EXIT]),
 ];
 
+/// Who accesses, before 6.12.
+const FENTRY: &[Spec] = &[
+    needs(&[("filemap_read_entry", Entry("filemap_read"))]),
+    needs(&[("filemap_map_pages_entry", Entry("filemap_map_pages"))]),
+    needs(&[("filemap_fault_entry", Entry("filemap_fault"))]),
+    likes(&[("file_open_entry", Entry("security_file_open"))]),
+    likes(&[ADD]),
+    likes(&[DELETE]),
+    likes(&[EXEC]),
+    likes(&[EXIT]),
+];
+
 /// What else is known of files and processes comes first here: the first of the system calls' hooks, which
 /// is measured, then adds nothing but its own price.
 const SYSCALLS: &[Spec] = &[
@@ -143,9 +181,9 @@ const SYSCALLS: &[Spec] = &[
 /// What came of one hook.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProgramReport {
-    /// Name of the program.
+    /// Name of the program; in fanotify mode, of what is looked at.
     pub program: &'static str,
-    /// Tracepoint it belongs to, with the category for a classic one.
+    /// Tracepoint or function it belongs to, with the category for a classic one; in fanotify mode, the file that tells.
     pub hook: &'static str,
     /// Why it is not attached; `None` when it is.
     pub refused: Option<String>,
@@ -177,10 +215,13 @@ pub fn attach(
 ) -> Result<(Vec<ProgramReport>, Option<Price>), String> {
     let specs = match mode {
         EventMode::PageCache => PAGE_CACHE,
+        EventMode::Fentry => FENTRY,
         EventMode::Syscalls => {
             tracefs::find()?;
             SYSCALLS
         }
+        // It has no programs.
+        EventMode::Fanotify => &[],
     };
     let mut price = None;
     let mut reports = Vec::new();
@@ -233,6 +274,10 @@ fn attach_way(
     };
     let refused = |error| refusal::of_program(&error);
     match (program, tracepoint) {
+        (Program::FEntry(program), Entry(name)) => {
+            program.load(name, btf).map_err(|error| refusal::of_entry(&error))?;
+            program.attach().map_err(|error| refusal::of_entry(&error))?;
+        }
         (_, Typed(_)) if !typed => return Err("typed tracepoints were not to be tried".into()),
         (Program::BtfTracePoint(program), Typed(name)) => {
             program.load(name, btf).map_err(refused)?;
@@ -265,20 +310,21 @@ mod tests {
     }
 
     #[test]
-    fn the_page_cache_mode_needs_no_tracefs() {
-        assert!(
-            PAGE_CACHE
-                .iter()
-                .flat_map(|spec| spec.ways)
-                .all(|way| matches!(way.1, Typed(_)))
-        );
+    fn the_modes_of_the_page_cache_need_no_tracefs() {
+        let specs = PAGE_CACHE.iter().chain(FENTRY);
+        assert!(specs.flat_map(|spec| spec.ways).all(|way| !matches!(way.1, Classic(_))));
     }
 
     #[test]
     fn a_mode_is_read_as_it_is_printed() {
-        for mode in [EventMode::PageCache, EventMode::Syscalls] {
+        for mode in [
+            EventMode::PageCache,
+            EventMode::Fentry,
+            EventMode::Syscalls,
+            EventMode::Fanotify,
+        ] {
             assert_eq!(mode.to_string().parse(), Ok(EventChoice::Only(mode)));
         }
-        assert!("fanotify".parse::<EventChoice>().unwrap_err().contains("page-cache"));
+        assert!("telepathy".parse::<EventChoice>().unwrap_err().contains("page-cache"));
     }
 }

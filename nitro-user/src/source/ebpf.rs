@@ -23,6 +23,7 @@ pub use self::usage::Usage;
 use super::{
     attach::{Attachment, EventChoice, EventMode, attach},
     btf::{BtfError, KernelTypes},
+    fanotify::FanotifyError,
     price::Price,
     refusal, tracefs,
 };
@@ -61,6 +62,9 @@ pub enum SourceError {
         /// Why not.
         source: MapError,
     },
+    /// The fanotify mode was asked for, and there is none.
+    #[error(transparent)]
+    Fanotify(#[from] FanotifyError),
     /// No mode could be attached.
     #[error("no event mode works here: {0}")]
     NoMode(String),
@@ -115,7 +119,7 @@ impl EbpfSource {
         let bytes = std::fs::read(KERNEL_BTF).map_err(SourceError::NoBtf)?;
         let types = KernelTypes::parse(&bytes)?;
         let (modes, typed) = match options.events {
-            EventChoice::Auto => (vec![EventMode::PageCache, EventMode::Syscalls], true),
+            EventChoice::Auto => (vec![EventMode::PageCache, EventMode::Fentry, EventMode::Syscalls], true),
             EventChoice::Classic => (vec![EventMode::PageCache, EventMode::Syscalls], false),
             EventChoice::Only(mode) => (vec![mode], true),
         };

@@ -25,6 +25,14 @@ pub fn of_program(error: &ProgramError) -> String {
     }
 }
 
+/// The same of a program at the entry of a function.
+pub fn of_entry(error: &ProgramError) -> String {
+    match error {
+        ProgramError::Btf(_) => "this kernel has no such function, or its compiler has merged it with others".into(),
+        other => of_program(other),
+    }
+}
+
 fn with_remedy(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {

@@ -36,26 +36,30 @@ impl Feature {
 /// To load and attach eBPF programs: for the start alone. What is attached stays, and a map is changed by whoever has its descriptor.
 const START: &[Capability] = &[Capability::CAP_BPF, Capability::CAP_PERFMON];
 
+/// Instead of these, to see without them, by fanotify: for the start too. A group that was made with it keeps what it may; only marks on whole mounts would take it again.
+const START_WITHOUT_EBPF: &[Capability] = &[Capability::CAP_SYS_ADMIN];
+
 /// What is needed in any case: at the start, and after it.
 const ALWAYS: &[Feature] = &[Feature::Files, Feature::Processes];
 
 /// The capabilities that are missing for eBPF programs that look at the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it takes root to see who reads what ({} missing): run it with sudo, or as a service with AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SYS_PTRACE",
+    "it takes root to see who reads what ({} missing): run it with sudo, or as a service with AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SYS_PTRACE, in fanotify mode CAP_SYS_ADMIN instead of the first two",
     .0.join(" and ")
 )]
 pub struct Missing(Vec<String>);
 
-/// Looks whether this thread may do what the agent does. Where the kernel does not tell, trying does.
+/// Looks whether this thread may do what the agent does: with eBPF programs, or with fanotify, which takes `CAP_SYS_ADMIN` in their place. Where the kernel does
+/// not tell, trying does.
 ///
 /// # Errors
 /// [`Missing`], with the remedy.
-pub fn check() -> Result<(), Missing> {
+pub fn check(with_ebpf: bool) -> Result<(), Missing> {
     let Ok(effective) = caps::read(None, CapSet::Effective) else {
         return Ok(());
     };
-    let missing = missing(&effective);
+    let missing = missing(&effective, with_ebpf);
     if missing.is_empty() {
         Ok(())
     } else {
@@ -63,9 +67,10 @@ pub fn check() -> Result<(), Missing> {
     }
 }
 
-fn missing(effective: &CapsHashSet) -> Vec<String> {
+fn missing(effective: &CapsHashSet, with_ebpf: bool) -> Vec<String> {
+    let start = if with_ebpf { START } else { START_WITHOUT_EBPF };
     let always = ALWAYS.iter().flat_map(|feature| feature.capabilities());
-    let needed = START.iter().chain(always);
+    let needed = start.iter().chain(always);
     let without = needed.filter(|wanted| !effective.contains(wanted) && !effective.contains(&stands_for(**wanted)));
     without.map(ToString::to_string).collect()
 }
@@ -154,6 +159,9 @@ mod tests {
     #[test]
     fn the_capabilities_are_named_one_by_one() {
         use Capability::*;
+        assert_eq!(missing(&set(&[CAP_BPF, CAP_PERFMON]), false).len(), 4);
+        assert_eq!(missing(&set(&[CAP_SYS_ADMIN]), false).len(), 3);
+        let missing = |effective| missing(effective, true);
         assert_eq!(missing(&set(&[])).len(), 5);
         let most = [CAP_BPF, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_SYS_PTRACE];
         assert_eq!(missing(&set(&most)), ["CAP_PERFMON"]);

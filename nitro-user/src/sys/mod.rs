@@ -18,6 +18,7 @@ pub mod page_cache;
 pub mod pass;
 pub mod power;
 pub mod proc;
+pub mod process;
 pub mod readiness;
 pub mod stat;
 pub mod terminal;

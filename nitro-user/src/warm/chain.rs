@@ -42,9 +42,11 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A chain for a device of these limits; `None` where it would not make larger windows than the kernel by itself.
+    /// A chain for a device of these limits; `None` where it would not make larger windows than the kernel by itself, or where the kernel does not tell where a
+    /// window ends (before 6.5: `mincore` sees pages once they are up to date, too late for the next window).
     pub fn new(limits: RequestLimits, plain: Readahead) -> Option<Self> {
         let fits = limits.read_ahead > 0 && limits.read_ahead <= MOST_READ_AHEAD && limits.request >= limits.read_ahead;
+        let fits = fits && page_cache::tells_presence();
         fits.then(|| Self {
             limits,
             plain,

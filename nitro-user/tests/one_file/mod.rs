@@ -19,6 +19,7 @@ pub fn policy(ceiling: u64) -> Policy {
         ceiling: ByteCount(ceiling),
         dry_run: false,
         ignored: Vec::new(),
+        inferred: false,
         charge_consumer: false,
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use rig::{
     bench::{cold, cost, idle, latency, neighbours, storm},
+    guest,
     readers::{self, ReaderArgs},
     store::{self, StoreArgs},
 };
@@ -33,6 +34,9 @@ enum Command {
     /// One load, reported as JSON (the benches run it as a process of its own).
     #[command(hide = true)]
     Reader(ReaderArgs),
+    /// The scenarios of `cargo xtask vm-test`, as the first process of its virtual machine.
+    #[command(hide = true)]
+    Guest(guest::GuestArgs),
     /// Reads here and there, reported as JSON (a bench runs it as a process of its own).
     #[command(hide = true)]
     Bystander(neighbours::BystanderArgs),
@@ -48,6 +52,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Storm(args) => storm::run(&args),
         Command::Latency(args) => latency::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Guest(args) => guest::run(&args),
         Command::Neighbours(args) => neighbours::run(&args),
         Command::Bystander(args) => {
             println!("{}", serde_json::to_string(&neighbours::bystander(&args)?)?);

@@ -78,6 +78,7 @@ fn every_thread_has_few_rights_left_and_they_are_enough() {
         for (mode, user) in [
             ("page-cache", None),
             ("page-cache", Some(SERVICE)),
+            ("fanotify", None),
             ("syscalls", None),
             ("syscalls", Some(SERVICE)),
         ] {

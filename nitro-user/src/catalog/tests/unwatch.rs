@@ -12,7 +12,7 @@ impl Running {
         let report = self.wait_for("what is left", |event| {
             match event {
                 CatalogEvent::Unwatched(files) => gone.extend(files),
-                CatalogEvent::Left(left) => answer = Some(left),
+                CatalogEvent::Left(_, left) => answer = Some(left),
                 CatalogEvent::Scanned(report) if answer.is_some() => return Some(report),
                 _ => {}
             }
