@@ -9,8 +9,8 @@ use crate::{
     units::{ByteCount, Size},
 };
 
-/// Where the control socket is unless it is said.
-pub const SOCKET: &str = "/run/nitro-agent.sock";
+/// Where the control socket is unless it is said: in a directory of its own, which a service that may write nowhere else is given.
+pub const SOCKET: &str = "/run/nitro-agent/nitro-agent.sock";
 
 /// What the agent runs with.
 #[derive(Clone, Debug)]

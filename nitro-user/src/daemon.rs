@@ -1,6 +1,6 @@
 //! The only wiring: owns the channels and the order of start and stop.
 //!
-//! Start: capabilities, control socket, roots (with `--watch auto`, a look for them), catalog, eBPF, watch, say ready. Then one task owns the engine and everything that does not block: it drains the ring, hands
+//! Start: rights given up (before any thread), control socket, roots (with `--watch auto`, a look for them), catalog, eBPF, watch, say ready. Then one task owns the engine and everything that does not block: it drains the ring, hands
 //! inputs to the engine and carries its actions out. What blocks has threads: the catalog, /proc, one per load being warmed. Stop: no new
 //! steps, detach, threads end; one that hangs in a dead file system does not hold the process. The control socket goes last, so that the next
 //! agent finds either this one or nothing.
@@ -11,6 +11,7 @@
 
 mod auto;
 mod queries;
+pub mod rights;
 mod status;
 mod stop;
 mod telling;
@@ -18,7 +19,7 @@ mod wiring;
 
 use std::{
     collections::BTreeMap,
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::DirBuilderExt},
     path::Path,
     time::{Duration, Instant},
 };
@@ -28,6 +29,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use self::{
+    rights::Rights,
     stop::{LetGo, StopSignals},
     wiring::Wiring,
 };
@@ -38,7 +40,7 @@ use crate::{
         parts::{self, Catalogs},
         report::{RootReport, ScanReport},
     },
-    config::Config,
+    config::{Config, SOCKET},
     control::{self, Server},
     discover,
     engine::happening::Happening,
@@ -49,12 +51,13 @@ use crate::{
     source::{attach::Attachment, ebpf::Options, events::EventSource},
     state::devices::DeviceStore,
     sys::{
-        capability, clock, memory,
+        clock,
+        confine::Confined,
+        memory,
         mounts::{self, Mounts},
         readiness,
     },
     units::{ByteCount, FileId},
-    warm::account::Accountant,
 };
 
 /// Events taken from the ring before anything else gets its turn.
@@ -88,6 +91,9 @@ pub struct Started {
     pub ceiling: ByteCount,
     /// Nothing is warmed.
     pub dry_run: bool,
+    /// What the agent may still do.
+    #[serde(skip)]
+    pub confined: Confined,
     /// From the start of the process's work to here.
     pub seconds: f64,
 }
@@ -154,42 +160,56 @@ pub trait Audience {
     fn stopping(&mut self, _signal: &str) {}
 }
 
-/// Runs the agent until SIGINT or SIGTERM.
+/// Runs the agent until SIGINT or SIGTERM, with what [`rights::prepare`] has left.
 ///
 /// # Errors
 /// What keeps it from starting; a failure of the event source.
-pub fn run(config: Config, audience: impl Audience) -> anyhow::Result<()> {
+pub fn run(config: Config, rights: Rights, audience: impl Audience) -> anyhow::Result<()> {
     clock::begin();
-    // Before there are threads, and while every right is there.
-    let accountant = match config.charge_consumer && !config.dry_run {
-        true => Some(Accountant::start().context("cannot start the process that warms on others' account")?),
-        false => None,
-    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         // Sockets and signals are looked at after every turn of a task: by default it is every 61st, seconds under a storm of events.
         .event_interval(1)
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let done = runtime.block_on(serve(config, accountant, audience));
+    let done = runtime.block_on(serve(config, rights, audience));
     // Threads that hang in a dead file system must not keep the process.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(config: Config, accountant: Option<Accountant>, mut audience: impl Audience) -> anyhow::Result<()> {
+/// Makes the directory of the socket where it is missing; why it cannot be made, the socket will say.
+fn make_folder(socket: &Path) {
+    if let Some(folder) = socket.parent() {
+        let _ = std::fs::DirBuilder::new().mode(0o755).create(folder);
+    }
+}
+
+async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut signals = StopSignals::take()?;
-    capability::check(config.events.needs_ebpf())?;
+    let Rights {
+        starter,
+        confined,
+        accountant,
+    } = rights;
+    for refused in &confined.refused {
+        tracing::debug!("a right was not given up: {refused}");
+    }
 
     // Before anything is attached: a second agent would only do what the first does already.
     let (socket, group) = (config.socket.clone(), config.socket_group.clone());
-    let claim = move || control::socket::claim(&socket, group.as_deref());
-    let Some(claimed) = signals.unless_stopped(claim).await? else {
+    let claim = move || {
+        if socket == Path::new(SOCKET) {
+            make_folder(&socket);
+        }
+        control::socket::claim(&socket, group.as_deref())
+    };
+    let Some(claimed) = signals.unless(starter.run(claim)).await else {
         return Ok(());
     };
     let (server, mut queries) =
-        Server::start(claimed?, control::server::Limits::default()).context("cannot serve the control socket")?;
+        Server::start(claimed??, control::server::Limits::default()).context("cannot serve the control socket")?;
 
     let sorted = parts::sort(&config.roots, &Mounts::read(Path::new(mounts::OWN)).unwrap_or_default());
     let (paths, wait) = (sorted.near, config.wait);
@@ -255,7 +275,13 @@ async fn serve(config: Config, accountant: Option<Accountant>, mut audience: imp
         capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
         empty: config.empty_probes,
     };
-    let (mut source, attachment) = EventSource::open(options)?;
+    let opened = signals.unless(starter.run(move || EventSource::open(options))).await;
+    let Some(opened) = opened else {
+        return Ok(());
+    };
+    let (mut source, attachment) = opened??;
+    // From here on nobody has more rights than the work takes.
+    starter.end();
     let mut ring = readiness::of(source.as_fd()).context("cannot wait for the event ring")?;
 
     let (tell, mut outcomes) = mpsc::channel(1024);
@@ -301,6 +327,7 @@ async fn serve(config: Config, accountant: Option<Accountant>, mut audience: imp
         auto,
         ceiling: config.ceiling,
         dry_run: config.dry_run,
+        confined,
         seconds: began.elapsed().as_secs_f64(),
     };
     memory::trim();

@@ -203,6 +203,65 @@ fn it_starts_answers_and_stops_cleanly_telling_the_service_manager() {
     }
 }
 
+/// What an agent that is told where its service manager is says of two loads: of 1.25 GiB, and of 32 MiB.
+fn of_two_loads(flags: &[&str]) -> String {
+    let folder = folder();
+    // A directory each, so that one is not the other's sibling. Holes are read as well, and take no room on the disk.
+    let models = [("large", 1280 << 20), ("small", 32 << 20)].map(|(name, size)| {
+        let below = folder.path().join("models").join(name);
+        std::fs::create_dir(&below).unwrap();
+        let path = below.join(format!("{name}.bin"));
+        std::fs::File::create(&path).unwrap().set_len(size).unwrap();
+        path
+    });
+    let notify = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    let mut command = agent(folder.path());
+    command.args(flags).env("NOTIFY_SOCKET", folder.path().join("notify"));
+    let (mut running, lines, mut out) = Running::start(&mut command);
+    assert!(lines.iter().any(|line| line.starts_with("events")), "{lines:#?}");
+    for model in &models {
+        let read = Command::new("cat").arg(model).stdout(Stdio::null()).status();
+        assert!(read.unwrap().success());
+    }
+    // Both have ended, and their lines are on the way.
+    let ended = || {
+        let mut loads = Command::new(env!("CARGO_BIN_EXE_nitro-agent"));
+        loads.args(["loads", "--json", "--socket"]).arg(folder.path().join("s"));
+        String::from_utf8_lossy(&loads.output().unwrap().stdout).lines().count()
+    };
+    let began = Instant::now();
+    while ended() < models.len() {
+        assert!(began.elapsed() < SOON, "{} loads have ended", ended());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.signal(Signal::SIGTERM);
+    assert!(running.end(STOP).success());
+    drop(notify);
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    rest
+}
+
+#[test]
+fn a_service_tells_of_large_loads_in_one_line_each_and_of_all_with_v() {
+    if !is_root("to load eBPF programs") {
+        return;
+    }
+    let said = of_two_loads(&[]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(
+        lines[0].contains("DONE large.bin") && lines[0].contains(" 1.25 GiB"),
+        "{said}"
+    );
+    assert!(lines[1].starts_with("stopping"), "{said}");
+
+    let said = of_two_loads(&["-v"]);
+    for part in ["LOAD large.bin", "LOAD small.bin", "DONE small.bin", "DONE large.bin"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
 #[test]
 fn every_line_of_json_is_an_object_with_an_event() {
     if !is_root("to load eBPF programs") {

@@ -30,6 +30,7 @@ pub struct Agent {
     binary: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    user: Option<u32>,
     state: Option<PathBuf>,
 }
 
@@ -41,8 +42,16 @@ impl Agent {
             binary: binary.to_owned(),
             arguments,
             environment: Vec::new(),
+            user: None,
             state: None,
         }
+    }
+
+    /// As a service of user `user` runs: with the capabilities that the agent asks for as ambient ones, and no others.
+    #[must_use]
+    pub fn as_service(mut self, user: u32) -> Self {
+        self.user = Some(user);
+        self
     }
 
     /// Keeps what survives a restart in `directory`.
@@ -73,7 +82,13 @@ impl Agent {
     pub fn start(&self, group: Option<&IoLimit>) -> Result<AgentProcess> {
         let state = ScratchDir::new(&std::env::temp_dir())?;
         let socket = state.path().join("sock");
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.user {
+            None => Command::new(&self.binary),
+            Some(user) => {
+                std::os::unix::fs::chown(state.path(), Some(user), Some(user)).context("give the state away")?;
+                service(user, &self.binary)
+            }
+        };
         command
             .args(&self.arguments)
             .arg("--state")
@@ -111,6 +126,22 @@ impl Agent {
         process.wait_until_ready(started)?;
         Ok(process)
     }
+}
+
+/// `setpriv` that becomes `binary` as `user` with a service's capabilities: CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_SYS_PTRACE, and by number, since older tools have no
+/// names for them, CAP_PERFMON and CAP_BPF.
+fn service(user: u32, binary: &Path) -> Command {
+    const CAPABILITIES: &str = "-all,+dac_read_search,+fowner,+sys_ptrace,+cap_38,+cap_39";
+    let mut command = Command::new("setpriv");
+    command
+        .arg(format!("--reuid={user}"))
+        .arg(format!("--regid={user}"))
+        .arg("--clear-groups");
+    for set in ["inh-caps", "ambient-caps", "bounding-set"] {
+        command.arg(format!("--{set}={CAPABILITIES}"));
+    }
+    command.arg("--").arg(binary);
+    command
 }
 
 /// Where `cargo build` puts the agent: beside or above this program; `NITRO_AGENT` names another.

@@ -6,6 +6,7 @@
 //! - [`tree`]: models on disk as loaders find them, the same for the same seed;
 //! - [`readers`]: loaders, each in a process of its own;
 //! - [`agent::AgentProcess`]: the agent, started and ready, stopped and timed;
+//! - [`mod@unit`]: the restrictions of a service, without systemd;
 //! - [`stats`]: what a handful of noisy pairs allows one to say;
 //! - [`mod@bench`]: what `nitro-bench` runs.
 //!
@@ -28,3 +29,4 @@ pub mod sweep;
 pub mod sys;
 pub mod tracefs;
 pub mod tree;
+pub mod unit;

@@ -1,7 +1,8 @@
-//! Developer tasks: `cargo xtask build-ebpf | run | test | check | layers | bench | vm-test`.
+//! Developer tasks: `cargo xtask build-ebpf | run | test | check | layers | bench | vm-test | dist`.
 
 mod build_ebpf;
 mod check;
+mod dist;
 mod layers;
 mod run;
 mod vm_test;
@@ -33,6 +34,8 @@ enum Task {
     Layers,
     /// Benches on a disk of their own, as root: `cargo xtask bench cold --help`.
     Bench(run::Forwarded),
+    /// The agent as one static binary, with unit, man pages, completions, Debian package and scripts, in target/dist.
+    Dist(dist::Options),
     /// The agent on Debian's packaged kernels, in an emulated virtual machine.
     VmTest(vm_test::Options),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Check => check::run(),
         Task::Layers => layers::run(),
         Task::Bench(forwarded) => run::bench(&forwarded),
+        Task::Dist(options) => dist::run_with(options),
         Task::VmTest(options) => vm_test::vm_test(&options),
     };
     match done {

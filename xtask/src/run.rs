@@ -36,6 +36,8 @@ const ROOTS_OWN: [&str; 4] = ["page_cache_mode", "fentry_mode", "syscalls_mode",
 /// `cargo xtask test …`: units, properties and the fuzz targets' bounded trials as the user; what needs the kernel as root.
 pub fn tests(forwarded: &Forwarded) -> Result<()> {
     built("nitro-user", "nitro-agent")?;
+    built("nitro-dist", "nitro-dist")?;
+    built("nitro-tests", "nitro-unit")?;
     run(cargo()
         .args(["test", "--workspace", "--exclude", "nitro-tests", "--release"])
         .args(&forwarded.arguments))?;
@@ -62,7 +64,8 @@ fn test_as_root(package: &str) -> Command {
     command
 }
 
-fn built(package: &str, binary: &str) -> Result<PathBuf> {
+/// Builds a binary of a package for release.
+pub fn built(package: &str, binary: &str) -> Result<PathBuf> {
     run(cargo().args(["build", "--release", "--quiet", "--package", package, "--bin", binary]))?;
     Ok(target().join("release").join(binary))
 }

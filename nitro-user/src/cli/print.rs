@@ -15,7 +15,7 @@ use crate::{
     engine::happening::{Happening, What},
     observe::{history::Kept, status::DirectoryStatus},
     sys::clock,
-    units::printable,
+    units::{ByteCount, printable},
 };
 
 /// Columns of the label that the start-up lines begin with.
@@ -27,23 +27,49 @@ const BEFORE_MODEL: usize = 14;
 /// Columns that are worth folding a note in beside the rest.
 const LEAST_NOTE: usize = 24;
 
+/// A load of so many bytes is worth a line in a service's log.
+const LARGE: ByteCount = ByteCount(1 << 30);
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing.
+    Nothing,
+    /// The start, the end, and large loads that have ended: a service's log is kept, and read later.
+    Service,
+    /// Everything that happens.
+    All,
+}
+
+impl Detail {
+    /// Whether a happening is told.
+    fn tells(self, happening: &Happening) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Service => happening.what == What::Done && happening.bytes >= LARGE,
+            Self::All => true,
+        }
+    }
+}
+
 /// Prints to standard output.
 #[derive(Debug)]
 pub struct Printer {
     json: bool,
+    detail: Detail,
     out: Option<Outlet>,
 }
 
 impl Printer {
-    /// A printer; a quiet one says nothing.
-    pub fn new(json: bool, quiet: bool) -> Self {
+    /// A printer. As JSON everything is told, or nothing: programs choose for themselves.
+    pub fn new(json: bool, detail: Detail) -> Self {
         let lost: fn(u64) -> String = if json {
             |lines| json!({ "event": "dropped", "lines": lines }).to_string()
         } else {
             |lines| format!("{lines} lines were not printed, since nobody took them")
         };
-        let out = (!quiet).then(|| Outlet::new(std::io::stdout(), lost));
-        Self { json, out }
+        let out = (detail != Detail::Nothing).then(|| Outlet::new(std::io::stdout(), lost));
+        Self { json, detail, out }
     }
 
     fn line(&mut self, line: &str) {
@@ -68,6 +94,9 @@ impl Audience for Printer {
         if self.json {
             let line = json!({ "event": "happening", "time": clock::unix_now(), "happening": happening });
             return self.line(&line.to_string());
+        }
+        if !self.detail.tells(happening) {
+            return;
         }
         let time = clock::local_time_of_day(clock::unix_now() as u64);
         let line = happening_line(happening, &time, Look::of(&std::io::stdout()));
@@ -137,7 +166,7 @@ fn start_lines(started: &Started, look: Look) -> Vec<String> {
 }
 
 /// `11 models (9 ollama, 2 gguf), 80 GiB in 96 files`.
-pub fn found(models: &std::collections::BTreeMap<String, u64>, files: u64, bytes: crate::units::ByteCount) -> String {
+pub fn found(models: &std::collections::BTreeMap<String, u64>, files: u64, bytes: ByteCount) -> String {
     let all: u64 = models.values().sum();
     let models = match all {
         0 => "no model recognised".to_owned(),
@@ -188,7 +217,6 @@ fn happening_line(happening: &Happening, time: &str, look: Look) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::ByteCount;
 
     fn happening(note: &str) -> Happening {
         Happening {
@@ -207,6 +235,23 @@ mod tests {
             columns: Some(columns),
             color: false,
         }
+    }
+
+    #[test]
+    fn a_service_tells_of_large_loads_that_have_ended() {
+        let large = happening("");
+        let small = Happening {
+            bytes: ByteCount((1 << 30) - 1),
+            ..happening("")
+        };
+        let begun = Happening {
+            what: What::Warm,
+            ..happening("")
+        };
+        let told = |detail: Detail| [&large, &small, &begun].map(|happening| detail.tells(happening));
+        assert_eq!(told(Detail::Service), [true, false, false]);
+        assert_eq!(told(Detail::All), [true; 3]);
+        assert_eq!(told(Detail::Nothing), [false; 3]);
     }
 
     #[test]

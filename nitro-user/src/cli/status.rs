@@ -15,7 +15,7 @@ use crate::{
         client::Client,
         protocol::{Reply, Request},
     },
-    observe::status::{DeviceStatus, LoadStatus, Status},
+    observe::status::{DeviceStatus, LoadStatus, RightsStatus, Status},
     units::printable,
 };
 
@@ -136,6 +136,7 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
         );
         say("paused", &left);
     }
+    say("rights", &rights(&status.rights));
     let counters = &status.counters;
     say(
         "accesses",
@@ -164,6 +165,21 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
         lines.extend(loads(&status.loads, look));
     }
     lines
+}
+
+/// `CAP_DAC_READ_SEARCH CAP_FOWNER; no new ones; system calls filtered`.
+fn rights(rights: &RightsStatus) -> String {
+    let mut words = match rights.capabilities.as_slice() {
+        [] => "no capabilities".to_owned(),
+        capabilities => capabilities.join(" "),
+    };
+    if rights.no_new_privileges {
+        words.push_str("; no new ones");
+    }
+    if rights.system_calls_filtered {
+        words.push_str("; system calls filtered");
+    }
+    words
 }
 
 fn devices(devices: &[DeviceStatus]) -> Vec<String> {

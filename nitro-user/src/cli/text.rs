@@ -2,7 +2,7 @@
 
 use std::{
     io::{IsTerminal, Stdout},
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::MetadataExt},
 };
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -43,6 +43,21 @@ impl Look {
             text.to_owned()
         }
     }
+}
+
+/// Whether what is written goes to a service manager rather than to somebody who watches: into its journal, or from a service that it waits for.
+///
+/// `INVOCATION_ID` says nothing: a terminal that systemd has started has it as well, and hands it down to whatever is typed there.
+pub fn of_a_service(stdout: &Stdout) -> bool {
+    if stdout.is_terminal() {
+        return false;
+    }
+    let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let file = stdout.as_fd().try_clone_to_owned().map(std::fs::File::from);
+    let names = file
+        .and_then(|file| file.metadata())
+        .is_ok_and(|file| journal == format!("{}:{}", file.dev(), file.ino()));
+    names || std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
 /// Columns that `text` takes.

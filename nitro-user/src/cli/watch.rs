@@ -9,11 +9,15 @@ use std::{
 use clap::{ArgAction, Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use super::{outlet::Outlet, print::Printer};
+use super::{
+    outlet::Outlet,
+    print::{Detail, Printer},
+    text,
+};
 use crate::{
     catalog::exclude::{Exclude, Pattern},
     config::{Config, ConfigError, SOCKET, ceiling, charges_consumer, resolve_home},
-    daemon,
+    daemon::{self, rights},
     source::attach::EventChoice,
     sys::power,
     units::Size,
@@ -85,7 +89,6 @@ pub struct Options {
 /// # Errors
 /// What keeps it from starting, or ends it.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    let _log = start_log(options.verbose, options.quiet);
     if options.watch.is_empty() {
         return Err(ConfigError::NoRoots.into());
     }
@@ -118,8 +121,16 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         empty_probes: std::env::var_os("NITRO_EMPTY_PROBES").is_some_and(|set| set == "1"),
         power_supplies: std::env::var_os("NITRO_POWER_SUPPLIES").map_or_else(|| power::SUPPLIES.into(), Into::into),
     };
-    let printer = Printer::new(config.json, config.quiet);
-    daemon::run(config, printer)
+    // Before the first thread: they all begin with what is left here.
+    let rights = rights::prepare(&config)?;
+    let _log = start_log(options.verbose, options.quiet);
+    let detail = match (config.quiet, options.verbose) {
+        (true, _) => Detail::Nothing,
+        (false, 0) if text::of_a_service(&io::stdout()) => Detail::Service,
+        (false, _) => Detail::All,
+    };
+    let printer = Printer::new(config.json, detail);
+    daemon::run(config, rights, printer)
 }
 
 fn is_auto(path: &Path) -> bool {

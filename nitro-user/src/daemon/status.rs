@@ -13,7 +13,9 @@ use crate::{
         load::{Load, Stage},
         plan::device::Device,
     },
-    observe::status::{CounterStatus, DeviceStatus, FullMap, HoldingStatus, LoadStatus, ProgramStatus, Status},
+    observe::status::{
+        CounterStatus, DeviceStatus, FullMap, HoldingStatus, LoadStatus, ProgramStatus, RightsStatus, Status,
+    },
     source::events::EventSource,
     sys::{block, cgroup, clock},
     units::{ByteCount, Moment},
@@ -64,6 +66,11 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EventS
         ceiling: engine.ceiling(),
         held: engine.held(),
         held_percent: engine.held_percent(),
+        rights: RightsStatus {
+            capabilities: started.confined.capabilities.clone(),
+            no_new_privileges: started.confined.no_new_privileges,
+            system_calls_filtered: started.confined.filtered,
+        },
         on_battery: engine.spares(),
         holdings: engine
             .holdings()

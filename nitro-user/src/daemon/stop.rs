@@ -36,10 +36,15 @@ impl StopSignals {
         &mut self,
         what: impl FnOnce() -> T + Send + 'static,
     ) -> anyhow::Result<Option<T>> {
-        let done = tokio::task::spawn_blocking(what);
+        let done = self.unless(tokio::task::spawn_blocking(what)).await;
+        done.transpose().context("a thread of the start has failed")
+    }
+
+    /// Waits for something; `None` when a signal comes first.
+    pub async fn unless<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            done = done => done.map(Some).context("a thread of the start has failed"),
-            _ = self.next() => Ok(None),
+            done = what => Some(done),
+            _ = self.next() => None,
         }
     }
 }

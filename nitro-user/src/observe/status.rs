@@ -56,6 +56,8 @@ pub struct Status {
     pub held: ByteCount,
     /// The same as a percentage of the ceiling.
     pub held_percent: u8,
+    /// What the agent may still do.
+    pub rights: RightsStatus,
     /// Only readers that were seen to read are helped: the machine runs on its battery.
     pub on_battery: bool,
     /// What is held of each model, and for whom, the largest first.
@@ -74,6 +76,18 @@ pub struct Status {
     pub recursion_misses: Option<u64>,
     /// Maps that were full when something was to be put into them.
     pub full_maps: Vec<FullMap>,
+}
+
+/// What the agent may do, since its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RightsStatus {
+    /// Capabilities that are left, in the kernel's order.
+    pub capabilities: Vec<String>,
+    /// No program that it might start gets more.
+    pub no_new_privileges: bool,
+    /// System calls that the agent never makes are refused.
+    pub system_calls_filtered: bool,
 }
 
 /// One watch root.

@@ -44,7 +44,10 @@ use super::{
     attach::ProgramReport,
     ebpf::{ThreadCounts, Usage},
 };
-use crate::{sys::top::Top, units::FileId};
+use crate::{
+    sys::{confine::confine, top::Top},
+    units::FileId,
+};
 
 /// Events that may wait to be taken; what comes then is dropped and counted.
 const MOST_EVENTS: usize = 1 << 16;
@@ -136,7 +139,12 @@ impl FanotifySource {
         };
         let thread = std::thread::Builder::new().name("nitro-fanotify".into());
         // Not waited for at the end: it may hang in a dead file system.
-        thread.spawn(move || watcher.run()).map_err(FanotifyError::Thread)?;
+        let watch = move || {
+            // Whoever starts it may have every right; what it was refused to give up, the agent tells of itself.
+            let _ = confine(&[]);
+            watcher.run();
+        };
+        thread.spawn(watch).map_err(FanotifyError::Thread)?;
         let source = Self {
             events,
             ready,

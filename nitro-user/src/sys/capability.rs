@@ -1,22 +1,46 @@
-//! Which of the capabilities that the agent cannot do without this process has.
+//! Capabilities: which of those that the agent cannot do without this thread has, which of its work needs which, and giving up all others.
+//!
+//! They belong to threads, and a thread begins with those of the one that starts it. So they are given up by the first thread before it starts another, and no
+//! thread need be told.
 
-use std::fs;
+use std::collections::BTreeSet;
 
-/// Numbers and names, from `linux/capability.h`.
-const DAC_OVERRIDE: u32 = 1;
-const DAC_READ_SEARCH: u32 = 2;
-const SYS_ADMIN: u32 = 21;
-/// To attach, the first two; to open others' files, the third; the fourth because `mincore` and `cachestat` tell the truth to a file's owner
-/// alone, and a lie ("all resident") to others; the last to see how others opened a file.
-const NEEDED: &[(u32, &str)] = &[
-    (39, "CAP_BPF"),
-    (38, "CAP_PERFMON"),
-    // In fanotify mode, instead of these two.
-    (SYS_ADMIN, "CAP_SYS_ADMIN"),
-    (DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"),
-    (3, "CAP_FOWNER"),
-    (19, "CAP_SYS_PTRACE"),
-];
+use caps::{CapSet, Capability, CapsHashSet};
+
+/// What the agent does after the start that takes capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// Reading other users' files and directories, and asking what of them is in the page cache.
+    Files,
+    /// Seeing how other users' processes opened their files.
+    Processes,
+    /// Removing the control socket from a directory that belongs to somebody else, keeping the state in one.
+    Elsewhere,
+    /// Joining a memory cgroup whose directory belongs to somebody else.
+    OthersGroups,
+}
+
+impl Feature {
+    /// The one table of what is kept. A feature that comes with a flag is a row here, and a line where the daemon says which are on.
+    fn capabilities(self) -> &'static [Capability] {
+        match self {
+            // The second one, because `mincore` and `cachestat` tell the truth to a file's owner alone, and a lie ("all resident") to others; and for
+            // O_NOATIME, which is its owner's too.
+            Self::Files => &[Capability::CAP_DAC_READ_SEARCH, Capability::CAP_FOWNER],
+            Self::Processes => &[Capability::CAP_SYS_PTRACE],
+            Self::Elsewhere | Self::OthersGroups => &[Capability::CAP_DAC_OVERRIDE],
+        }
+    }
+}
+
+/// To load and attach eBPF programs: for the start alone. What is attached stays, and a map is changed by whoever has its descriptor.
+const START: &[Capability] = &[Capability::CAP_BPF, Capability::CAP_PERFMON];
+
+/// Instead of these, to see without them, by fanotify: for the start too. A group that was made with it keeps what it may; only marks on whole mounts would take it again.
+const START_WITHOUT_EBPF: &[Capability] = &[Capability::CAP_SYS_ADMIN];
+
+/// What is needed in any case: at the start, and after it.
+const ALWAYS: &[Feature] = &[Feature::Files, Feature::Processes];
 
 /// The capabilities that are missing for eBPF programs that look at the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,16 +48,18 @@ const NEEDED: &[(u32, &str)] = &[
     "it takes root to see who reads what ({} missing): run it with sudo, or as a service with AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SYS_PTRACE, in fanotify mode CAP_SYS_ADMIN instead of the first two",
     .0.join(" and ")
 )]
-pub struct Missing(Vec<&'static str>);
+pub struct Missing(Vec<String>);
 
-/// Looks whether this process may see who reads what: with eBPF programs, or with fanotify, which takes `CAP_SYS_ADMIN` in their place. Where /proc does not
-/// tell, trying does.
+/// Looks whether this thread may do what the agent does: with eBPF programs, or with fanotify, which takes `CAP_SYS_ADMIN` in their place. Where the kernel does
+/// not tell, trying does.
 ///
 /// # Errors
 /// [`Missing`], with the remedy.
 pub fn check(with_ebpf: bool) -> Result<(), Missing> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let missing = missing(&status, with_ebpf);
+    let Ok(effective) = caps::read(None, CapSet::Effective) else {
+        return Ok(());
+    };
+    let missing = missing(&effective, with_ebpf);
     if missing.is_empty() {
         Ok(())
     } else {
@@ -41,42 +67,158 @@ pub fn check(with_ebpf: bool) -> Result<(), Missing> {
     }
 }
 
-fn missing(status: &str, with_ebpf: bool) -> Vec<&'static str> {
-    let effective = status
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
-    let Some(effective) = effective else {
-        return Vec::new();
-    };
-    let has = |number: u32| effective >> number & 1 == 1;
-    let stands_for = |number: u32| match number {
+fn missing(effective: &CapsHashSet, with_ebpf: bool) -> Vec<String> {
+    let start = if with_ebpf { START } else { START_WITHOUT_EBPF };
+    let always = ALWAYS.iter().flat_map(|feature| feature.capabilities());
+    let needed = start.iter().chain(always);
+    let without = needed.filter(|wanted| !effective.contains(wanted) && !effective.contains(&stands_for(**wanted)));
+    without.map(ToString::to_string).collect()
+}
+
+/// What allows the same and more; the capability itself where nothing does.
+fn stands_for(wanted: Capability) -> Capability {
+    match wanted {
         // Before Linux 5.8, and still, it stands for both.
-        38 | 39 => has(SYS_ADMIN),
-        SYS_ADMIN => with_ebpf,
-        DAC_READ_SEARCH => has(DAC_OVERRIDE),
-        _ => false,
+        Capability::CAP_BPF | Capability::CAP_PERFMON => Capability::CAP_SYS_ADMIN,
+        Capability::CAP_DAC_READ_SEARCH => Capability::CAP_DAC_OVERRIDE,
+        itself => itself,
+    }
+}
+
+/// Gives up, for this thread and all that it starts from here on, every capability that `features` and the agent's ordinary work do not need: effective,
+/// permitted and bounding. Nothing is left to be inherited by a program. Returns the names of those that are left, in the kernel's order.
+///
+/// # Errors
+/// What the kernel refused, in words; the rest was given up. The bounding set can be refused to a thread without `CAP_SETPCAP`: then it bounds nothing, as long as the
+/// thread starts no program.
+pub fn keep(features: &[Feature]) -> (Vec<String>, Result<(), String>) {
+    let permitted = caps::read(None, CapSet::Permitted).unwrap_or_default();
+    let kept = kept(features, &permitted);
+    give_up_all_but(&kept)
+}
+
+/// Gives up every capability of this thread.
+pub fn keep_none() -> (Vec<String>, Result<(), String>) {
+    give_up_all_but(&CapsHashSet::new())
+}
+
+fn kept(features: &[Feature], permitted: &CapsHashSet) -> CapsHashSet {
+    let wanted = ALWAYS.iter().chain(features).flat_map(|feature| feature.capabilities());
+    let there = wanted.filter_map(|wanted| {
+        let itself = permitted.contains(wanted).then_some(*wanted);
+        itself.or_else(|| permitted.get(&stands_for(*wanted)).copied())
+    });
+    there.collect()
+}
+
+fn give_up_all_but(kept: &CapsHashSet) -> (Vec<String>, Result<(), String>) {
+    let mut refused = Vec::new();
+    let mut note = |what: &str, done: Result<(), caps::errors::CapsError>| {
+        if let Err(error) = done {
+            refused.push(format!("{what}: {error}"));
+        }
     };
-    let needed = NEEDED
+    note("ambient set", caps::clear(None, CapSet::Ambient));
+    // While CAP_SETPCAP is still there. One refusal stands for all.
+    let bounding = caps::read(None, CapSet::Bounding).unwrap_or_default();
+    let mut given_up = bounding.difference(kept);
+    note(
+        "bounding set",
+        given_up.try_for_each(|one| caps::drop(None, CapSet::Bounding, *one)),
+    );
+    note("inheritable set", caps::clear(None, CapSet::Inheritable));
+    // What is not permitted cannot be effective: first the one, then the other.
+    note("effective set", caps::set(None, CapSet::Effective, kept));
+    note("permitted set", caps::set(None, CapSet::Permitted, kept));
+    let left = caps::read(None, CapSet::Permitted).unwrap_or_else(|_| kept.clone());
+    let done = if refused.is_empty() {
+        Ok(())
+    } else {
+        Err(refused.join("; "))
+    };
+    (names(&left), done)
+}
+
+fn names(set: &CapsHashSet) -> Vec<String> {
+    let ordered: BTreeSet<u8> = set.iter().map(Capability::index).collect();
+    let all = caps::all();
+    let named = ordered
         .iter()
-        .filter(|(number, _)| with_ebpf || !matches!(number, 38 | 39));
-    let without = needed.filter(|(number, _)| !has(*number) && !stands_for(*number));
-    without.map(|(_, name)| *name).collect()
+        .filter_map(|index| all.iter().find(|one| one.index() == *index));
+    named.map(ToString::to_string).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn set(capabilities: &[Capability]) -> CapsHashSet {
+        capabilities.iter().copied().collect()
+    }
+
     #[test]
     fn the_capabilities_are_named_one_by_one() {
-        let none = missing("CapInh:\t0\nCapEff:\t0000000000000000\n", true);
-        assert_eq!(none.len(), NEEDED.len() - 1);
-        assert_eq!(missing("CapEff:\t000000c00008000c\n", false), ["CAP_SYS_ADMIN"]);
-        assert!(missing("CapEff:\t000000000028000a\n", false).is_empty());
-        let missing = |status| missing(status, true);
-        assert_eq!(missing("CapEff:\t000000800008000e\n"), ["CAP_PERFMON"]);
-        assert!(missing("CapEff:\t000000c00008000c\n").is_empty());
-        assert!(missing("CapEff:\t000000000028000a\n").is_empty());
-        assert!(missing("nothing of the kind\n").is_empty());
+        use Capability::*;
+        assert_eq!(missing(&set(&[CAP_BPF, CAP_PERFMON]), false).len(), 4);
+        assert_eq!(missing(&set(&[CAP_SYS_ADMIN]), false).len(), 3);
+        let missing = |effective| missing(effective, true);
+        assert_eq!(missing(&set(&[])).len(), 5);
+        let most = [CAP_BPF, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_SYS_PTRACE];
+        assert_eq!(missing(&set(&most)), ["CAP_PERFMON"]);
+        assert!(missing(&set(&[CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_PTRACE])).is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_is_what_is_needed_and_was_there() {
+        use Capability::*;
+        let usual = [CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_SYS_PTRACE];
+        assert_eq!(kept(&[], &caps::all()), set(&usual));
+        assert_eq!(kept(&[], &set(&[CAP_FOWNER, CAP_BPF])), set(&[CAP_FOWNER]));
+        // Of those who may override, nobody need search.
+        let container = set(&[CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN]);
+        assert_eq!(kept(&[], &container), set(&[CAP_DAC_OVERRIDE, CAP_FOWNER]));
+        let elsewhere = kept(&[Feature::Elsewhere], &caps::all());
+        assert_eq!(
+            names(&elsewhere),
+            [
+                "CAP_DAC_OVERRIDE",
+                "CAP_DAC_READ_SEARCH",
+                "CAP_FOWNER",
+                "CAP_SYS_PTRACE"
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_left_of_all_others_and_threads_started_later_have_no_more() {
+        let thread = std::thread::spawn(|| {
+            let before = caps::read(None, CapSet::Permitted).unwrap();
+            let privileged = before.contains(&Capability::CAP_SETPCAP);
+            let (left, done) = keep(&[]);
+            // Only the bounding set takes a right of its own.
+            assert_eq!(done.is_ok(), privileged, "{done:?}");
+            assert!(left.len() <= 3, "{left:?}");
+            let child = std::thread::spawn(|| {
+                let sets = [
+                    CapSet::Effective,
+                    CapSet::Permitted,
+                    CapSet::Inheritable,
+                    CapSet::Ambient,
+                ];
+                (
+                    sets.map(|set| caps::read(None, set).unwrap()),
+                    caps::read(None, CapSet::Bounding).unwrap(),
+                )
+            });
+            let ([effective, permitted, inheritable, ambient], bounding) = child.join().unwrap();
+            assert_eq!(names(&effective), left);
+            assert_eq!(names(&permitted), left);
+            assert!(inheritable.is_empty() && ambient.is_empty());
+            assert!(!privileged || names(&bounding) == left, "{bounding:?}");
+        });
+        thread.join().unwrap();
+        // The thread that did not give anything up still has it.
+        let own = caps::read(None, CapSet::Permitted).unwrap();
+        assert!(!nix::unistd::geteuid().is_root() || own.len() > 3);
     }
 }

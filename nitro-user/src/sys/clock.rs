@@ -74,7 +74,8 @@ pub fn local_date(seconds_since_1970: u64) -> String {
 
 fn local(seconds_since_1970: u64) -> libc::tm {
     let mut parts = std::mem::MaybeUninit::<libc::tm>::zeroed();
-    let time = libc::time_t::try_from(seconds_since_1970).unwrap_or(0);
+    // Its width is the C library's affair.
+    let time = seconds_since_1970.try_into().unwrap_or(0);
     // SAFETY: both pointers are to live values; a zeroed tm is valid and stays as it is when the call fails.
     unsafe {
         libc::localtime_r(&raw const time, parts.as_mut_ptr());

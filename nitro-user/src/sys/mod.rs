@@ -8,6 +8,8 @@ pub mod call_cost;
 pub mod capability;
 pub mod cgroup;
 pub mod clock;
+pub mod confine;
+pub mod filter;
 pub mod fork;
 pub mod memory;
 pub mod mounts;

@@ -24,7 +24,9 @@ use super::{Warmer, chain::Chain, read::Read, readahead::Readahead};
 use crate::{
     sys::{
         block::RequestLimits,
+        capability::Feature,
         cgroup::MemoryGroup,
+        confine::confine,
         fork::{self, Copy},
         page_cache, pass,
     },
@@ -235,6 +237,8 @@ impl Warmer for OnAccount {
 /// # Errors
 /// What the socket says.
 pub fn parent() -> io::Result<()> {
+    // What is started here begins with what is left; the agent tells what was refused, of itself.
+    let _ = confine(&[Feature::OthersGroups]);
     let socket = io::stdin();
     loop {
         let Some((join, theirs)) = hear::<Join>(&socket)? else {
