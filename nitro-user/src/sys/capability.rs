@@ -161,11 +161,11 @@ mod tests {
         use Capability::*;
         assert_eq!(missing(&set(&[CAP_BPF, CAP_PERFMON]), false).len(), 4);
         assert_eq!(missing(&set(&[CAP_SYS_ADMIN]), false).len(), 3);
-        let missing = |effective| missing(effective, true);
-        assert_eq!(missing(&set(&[])).len(), 5);
+        let missing = |effective: CapsHashSet| missing(&effective, true);
+        assert_eq!(missing(set(&[])).len(), 5);
         let most = [CAP_BPF, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_SYS_PTRACE];
-        assert_eq!(missing(&set(&most)), ["CAP_PERFMON"]);
-        assert!(missing(&set(&[CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_PTRACE])).is_empty());
+        assert_eq!(missing(set(&most)), ["CAP_PERFMON"]);
+        assert!(missing(set(&[CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_PTRACE])).is_empty());
     }
 
     #[test]
