@@ -87,7 +87,8 @@ impl Device {
             }),
             Self::Head => Some(Service {
                 latency: 0.0,
-                parallel: 4,
+                // In the order in which they come: several servers would answer in any order, and each step back would be a jump.
+                parallel: 1,
                 seek: 8.0,
                 rate: 150.0,
             }),
