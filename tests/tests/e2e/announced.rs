@@ -273,7 +273,8 @@ fn on_battery_only_readers_that_are_seen_are_helped() {
             (Some("llama:8b"), Some(u64::from(pid))),
             "{status:#}"
         );
-        assert!(number(holding, "bytes").abs_diff(held) <= MIB, "{held}: {status:#}");
+        // A step of the load before may have come in after the file was made cold: it was there, and is nobody's.
+        assert!(number(holding, "bytes").abs_diff(held) <= 4 * MIB, "{held}: {status:#}");
         assert_eq!(holding["charged_to"], status["own_cgroup"], "{status:#}");
         assert!(
             status["own_cgroup"]
