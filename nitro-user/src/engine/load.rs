@@ -450,38 +450,6 @@ impl Load {
         }
     }
 
-    /// Time passes. True when the load is over.
-    pub fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) -> bool {
-        if self.stage == Stage::Ended {
-            return false;
-        }
-        let silent = now.since(self.last_access.unwrap_or(self.begun));
-        if self.stage == Stage::Announced && silent < IDLE_END && now.since(self.checked) >= self.check_pause {
-            self.checked = now;
-            self.check_pause = (2 * self.check_pause).min(LAST_CHECK);
-            if now.since(self.begun) >= OPENS_WITHIN {
-                self.groups.iter_mut().for_each(|group| group.window.ramp_up());
-            }
-            self.ask_direct(actions);
-        }
-        if silent >= FREEZE && self.stage != Stage::Announced && !self.frozen {
-            self.frozen = true;
-            self.close(actions);
-        }
-        silent >= IDLE_END
-    }
-
-    /// When it wants to be told the time.
-    pub fn deadline(&self) -> Option<Moment> {
-        let heard = self.last_access.unwrap_or(self.begun);
-        match self.stage {
-            Stage::Ended => None,
-            Stage::Announced => Some(self.checked.after(self.check_pause)),
-            _ if self.frozen => Some(heard.after(IDLE_END)),
-            _ => Some(heard.after(FREEZE)),
-        }
-    }
-
     /// Bytes that may be warmed and unread; 0 while closed.
     pub fn window(&self) -> ByteCount {
         if self.benefit.holds() {

@@ -1,12 +1,44 @@
-//! How a load ends: its processes end, its counters are taken, its receipt is written.
+//! How a load ends: its readers fall silent, its processes end, its counters are taken, its receipt is written.
 
-use super::{Load, Stage};
+use super::{FREEZE, IDLE_END, LAST_CHECK, Load, OPENS_WITHIN, Stage};
 use crate::{
     engine::{action::Action, happening::Skip, input::FileCounts, receipt::Receipt},
     units::Moment,
 };
 
 impl Load {
+    /// Time passes. True when the load is over.
+    pub fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) -> bool {
+        if self.stage == Stage::Ended {
+            return false;
+        }
+        let silent = now.since(self.last_access.unwrap_or(self.begun));
+        if self.stage == Stage::Announced && silent < IDLE_END && now.since(self.checked) >= self.check_pause {
+            self.checked = now;
+            self.check_pause = (2 * self.check_pause).min(LAST_CHECK);
+            if now.since(self.begun) >= OPENS_WITHIN {
+                self.groups.iter_mut().for_each(|group| group.window.ramp_up());
+            }
+            self.ask_direct(actions);
+        }
+        if silent >= FREEZE && self.stage != Stage::Announced && !self.frozen {
+            self.frozen = true;
+            self.close(actions);
+        }
+        silent >= IDLE_END
+    }
+
+    /// When it wants to be told the time.
+    pub fn deadline(&self) -> Option<Moment> {
+        let heard = self.last_access.unwrap_or(self.begun);
+        match self.stage {
+            Stage::Ended => None,
+            Stage::Announced => Some(self.checked.after(self.check_pause)),
+            _ if self.frozen => Some(heard.after(IDLE_END)),
+            _ => Some(heard.after(FREEZE)),
+        }
+    }
+
     /// A process has ended. True when the load is over; while others read on, its counters are taken now, since there may be many such.
     pub fn reader_ended(&mut self, process: u32, actions: &mut Vec<Action>) -> bool {
         self.readers.ended(process);
