@@ -16,10 +16,12 @@ use one_file::FILE;
 
 const STEPS: u64 = 64;
 
-/// The engine, workers that are done at once, and a kernel that counted `added` for every process.
+/// The engine, workers that are done at once, and a kernel that has counted a call for every process.
 struct Bench {
     engine: Engine,
     now: Moment,
+    /// Workers and kernel answer later, as long as this holds their answers.
+    later: Option<Vec<Input>>,
     warmed: Vec<u64>,
     counted: Vec<u32>,
     forgotten: Vec<u32>,
@@ -31,6 +33,7 @@ impl Bench {
         Self {
             engine: Engine::new(one_file::policy(4 << 30)),
             now: Moment(1_000_000_000),
+            later: None,
             warmed: Vec::new(),
             counted: Vec::new(),
             forgotten: Vec::new(),
@@ -50,7 +53,7 @@ impl Bench {
                     Action::Warm { load, range, .. } => {
                         self.warmed.push(range.start / STEP);
                         let outcome = one_file::outcome(load, range, StepEnd::Done, range.len(), self.now, self.now);
-                        inputs.push(Input::Outcome(outcome));
+                        self.later.as_mut().unwrap_or(&mut inputs).push(Input::Outcome(outcome));
                     }
                     Action::Count { load, processes, .. } => {
                         let count = FileCounts {
@@ -61,7 +64,8 @@ impl Bench {
                         };
                         let counts = vec![count; processes.len()];
                         self.counted.extend(processes);
-                        inputs.push(Input::Counted { load, counts });
+                        let counted = Input::Counted { load, counts };
+                        self.later.as_mut().unwrap_or(&mut inputs).push(counted);
                     }
                     Action::Forget { process } => self.forgotten.push(process),
                     Action::Finish(receipt) => self.receipts.push(*receipt),
@@ -144,4 +148,31 @@ fn of_processes_that_come_and_go_the_counters_are_taken_at_once_and_add_up() {
     };
     assert_eq!(receipt.calls, STEPS - 1, "those that have gone, and the first");
     assert_eq!(bench.counted.len() as u64, STEPS - 1, "each once");
+}
+
+#[test]
+fn what_the_last_process_did_counts_when_it_ends_with_another_while_a_step_is_on_its_way() {
+    let mut bench = Bench::new();
+    bench.later = Some(Vec::new());
+    for step in 0..4 {
+        bench.read(7, step, step == 0);
+        bench.read(8, step, step == 0);
+    }
+    bench.feed(Input::Ended { process: 7 });
+    bench.feed(Input::Ended { process: 8 });
+    let answers = bench.later.take().expect("they were held");
+    let (steps, counts): (Vec<Input>, Vec<Input>) = answers
+        .into_iter()
+        .partition(|answer| matches!(answer, Input::Outcome(_)));
+    assert!(!steps.is_empty());
+    assert_eq!(bench.counted, [7]);
+    counts.into_iter().for_each(|answer| bench.feed(answer));
+    assert!(
+        bench.receipts.is_empty(),
+        "a step is on its way, and the other was not counted"
+    );
+    steps.into_iter().for_each(|answer| bench.feed(answer));
+    assert_eq!(bench.counted, [7, 8]);
+    let calls: Vec<u64> = bench.receipts.iter().map(|receipt| receipt.calls).collect();
+    assert_eq!(calls, [2]);
 }

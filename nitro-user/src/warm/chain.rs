@@ -98,7 +98,7 @@ impl Chain {
 impl Warmer for Chain {
     fn submit(&mut self, file: &File, range: ByteRange) -> io::Result<()> {
         // A window ends where others' pages begin as often as not: only what is there afterwards and was not before is ours.
-        let after = ByteRange::new(range.end, self.limits.readahead_call());
+        let after = ByteRange::new(range.end, longest_window(self.limits));
         let there = page_cache::present(file, after)?;
         let mut from = range.start;
         for _ in 0..TRIES {
@@ -160,7 +160,12 @@ impl Warmer for Chain {
 
 /// End of the pages present from `from` on without a gap, within what one window can hold.
 fn window_end(file: &File, from: u64, limits: RequestLimits) -> io::Result<u64> {
-    window_end_below(file, from, from + 2 * limits.readahead_call())
+    window_end_below(file, from, from + longest_window(limits))
+}
+
+/// Bytes that lie in a window at most: one that is started behind another reader's may be as long as two.
+fn longest_window(limits: RequestLimits) -> u64 {
+    2 * limits.readahead_call()
 }
 
 /// End of the pages present from `from` on, at most `limit`: exact where they are a prefix, as windows are; otherwise `from` or less than there is.

@@ -75,7 +75,8 @@ impl Load {
             }
         }
         self.uncounted = self.uncounted.saturating_sub(1);
-        self.stage == Stage::Ended && self.uncounted == 0
+        // While a step is on its way the last are still to be asked for: others had been before the end.
+        self.stage == Stage::Ended && self.in_flight == 0 && self.uncounted == 0
     }
 
     /// The end: the process has ended, the reader has been silent for long, or the file is gone.
