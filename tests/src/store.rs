@@ -7,9 +7,12 @@ use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
     fs::{self, File, Metadata},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileExt, MetadataExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::{
+            ffi::OsStrExt,
+            fs::{FileExt, MetadataExt},
+        },
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -27,6 +30,7 @@ use fuser::{
     OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, Request, Session, SessionACL,
 };
 use nix::{
+    mount::{MsFlags, mount},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -60,10 +64,10 @@ pub struct StoreArgs {
     /// Source of the mount, as /proc/mounts shows it: which client it is.
     #[arg(long, default_value = "nitrostore")]
     pub kind: String,
-    /// Only whoever mounted it may look.
+    /// Only whoever it is mounted for may look, not even root.
     #[arg(long)]
     pub private: bool,
-    /// User that mounts it.
+    /// User, and group, that it is mounted for.
     #[arg(long)]
     pub user: Option<u32>,
 }
@@ -155,7 +159,9 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.go_on();
-        sweep::unmount(&self.mount);
+        if self.is_mounted() {
+            sweep::unmount(&self.mount);
+        }
         // It ends with its mount; one that does not is ended.
         let deadline = Instant::now() + Duration::from_secs(2);
         while matches!(self.server.try_wait(), Ok(None)) {
@@ -173,22 +179,45 @@ impl Drop for Store {
 /// # Errors
 /// The source cannot be looked at, or nothing can be mounted.
 pub fn serve(args: &StoreArgs) -> Result<()> {
+    let tree = Tree::of(args)?;
     let mut config = Config::default();
-    config.mount_options = vec![MountOption::FSName(args.kind.clone()), MountOption::RO];
-    config.acl = if args.private {
-        SessionACL::Owner
-    } else {
-        SessionACL::All
-    };
     config.n_threads = Some(args.parallel.max(1));
-    if let Some(user) = args.user {
-        // The mount is the real user's; the effective one may mount.
-        let root = nix::unistd::geteuid();
-        nix::unistd::setresuid(user.into(), root, root).context("become the user of the store")?;
-    }
-    let session = Session::new(Tree::of(args)?, &args.mount, &config)
-        .with_context(|| format!("mount a store at {}", args.mount.display()))?;
+    let session = match args.user {
+        Some(user) => mount_for(user, args).and_then(|device| {
+            // The kernel asks who comes; the session need not ask again.
+            Ok(Session::from_fd(tree, device, SessionACL::All, config)?)
+        }),
+        None => {
+            config.mount_options = vec![MountOption::FSName(args.kind.clone()), MountOption::RO];
+            config.acl = if args.private {
+                SessionACL::Owner
+            } else {
+                SessionACL::All
+            };
+            Ok(Session::new(tree, &args.mount, &config)?)
+        }
+    };
+    let session = session.with_context(|| format!("mount a store at {}", args.mount.display()))?;
     session.run().context("serve a store")
+}
+
+/// Mounts as `fusermount3` does for a user: what it was told to leave to that user alone, root is refused, too.
+fn mount_for(user: u32, args: &StoreArgs) -> Result<OwnedFd> {
+    let device = File::options().read(true).write(true).open("/dev/fuse")?;
+    let others = if args.private { "" } else { ",allow_other" };
+    let options = format!(
+        "fd={},rootmode=40000,user_id={user},group_id={user}{others}",
+        device.as_raw_fd()
+    );
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_RDONLY;
+    mount(
+        Some(args.kind.as_str()),
+        &args.mount,
+        Some("fuse"),
+        flags,
+        Some(options.as_str()),
+    )?;
+    Ok(device.into())
 }
 
 /// The tree that is served: nodes are numbered as they are met.
