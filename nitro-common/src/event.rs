@@ -70,6 +70,9 @@ pub enum Hook {
     Read = 9,
     /// Syscalls mode: `mmap`.
     Map = 10,
+    /// No hook of its own: a thread's first sign in a file that is watched only because all of its device is. Comes before the event of that sign; `offset` is
+    /// the file's size in bytes.
+    Met = 11,
 }
 
 impl Hook {
@@ -86,6 +89,7 @@ impl Hook {
             8 => Self::Open,
             9 => Self::Read,
             10 => Self::Map,
+            11 => Self::Met,
             _ => return None,
         })
     }

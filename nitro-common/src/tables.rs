@@ -1,6 +1,6 @@
 //! Keys and values of the eBPF maps.
 
-/// Key of the map of watched files.
+/// Key of the map of watched files; with the inode [`crate::settings::ALL_INODES`] it stands for a device that is watched as a whole.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]

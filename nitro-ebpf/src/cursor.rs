@@ -14,7 +14,7 @@ use nitro_common::{
 use crate::{
     call,
     emit::{What, emit, emit_at, now},
-    guard::{Tally, Who, is_watched},
+    guard::{Tally, Watched, Who, watched},
     kernel::{Inode, in_system_call},
     maps::{CURSORS, READERS},
 };
@@ -54,8 +54,10 @@ fn cursor(tally: Tally, who: Who, inode: &Inode) -> Place {
             return Place::Cursor(found);
         }
     }
-    if !is_watched(inode) {
-        return Place::Foreign;
+    match watched(inode) {
+        Watched::No => return Place::Foreign,
+        Watched::Itself => {}
+        Watched::ByDevice => meet(who.process, who.thread, inode.number, inode.device, inode.size()),
     }
     insert(&key, who.process);
     note_reader(who);
@@ -79,6 +81,25 @@ fn insert(key: &CursorKey, process: u32) {
         ..CursorState::EMPTY
     };
     let _ = CURSORS.insert(key, fresh, 0);
+}
+
+/// Tells that a thread has come to a file of which user space knows no more than its device. Such files are few: it is a hook hit of its own, and a function of
+/// its own.
+#[inline(never)]
+pub fn meet(process: u32, thread: u32, number: u64, device: u32, size: u64) {
+    let who = Who { process, thread };
+    if who.is_agent() {
+        return;
+    }
+    let Some(tally) = Tally::hit() else { return };
+    let inode = Inode::named(number, device);
+    let what = What {
+        hook: Hook::Met,
+        flags: 0,
+        start: size,
+        end: size,
+    };
+    emit(tally, who, Some(&inode), what);
 }
 
 /// A function of its own: a log line is long, and each program would get a copy.

@@ -1,11 +1,14 @@
 //! The filters, cheapest first, and the count of what they let pass.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use nitro_common::{Counter, Counters, FileKey, settings::filter_bit};
+use nitro_common::{
+    Counter, Counters, FileKey,
+    settings::{ALL_INODES, SMALLEST_ON_DEVICE, device_bit, filter_bit},
+};
 
 use crate::{
     kernel::{EMPTY, Inode, SELF_PROCESS},
-    maps::{COUNTERS, FILTER, WATCHED},
+    maps::{COUNTERS, DEVICES, FILTER, WATCHED},
 };
 
 /// This processor's counters. The tracepoints run with preemption off, so nobody else writes them meanwhile.
@@ -77,8 +80,8 @@ impl Who {
     }
 }
 
-/// Whether anybody asked about this file or another of its bit. Where a cursor of the file is looked up next, that settles it: whoever has one reads
-/// a watched file.
+/// Whether anybody asked about this file or another of its bit, or about all files of its device. Where a cursor of the file is looked up next, that settles it:
+/// whoever has one reads a watched file.
 #[inline(always)]
 pub fn may_be_watched(inode: &Inode) -> bool {
     let bit = filter_bit(inode.device, inode.number);
@@ -86,17 +89,48 @@ pub fn may_be_watched(inode: &Inode) -> bool {
         return false;
     };
     // SAFETY: an element of the array; a torn read of a word that user space is just writing is as good as a late one.
-    unsafe { word.read_volatile() & (1u64 << (bit % 64)) != 0 }
+    let word = unsafe { word.read_volatile() };
+    word & (1u64 << (bit % 64)) != 0 || may_be_on_watched_device(inode)
 }
 
-/// Whether anybody asked about this file, by the map.
+/// Whether all files of its device, or of another of its bit, were asked about.
 #[inline(always)]
-pub fn is_watched(inode: &Inode) -> bool {
-    WATCHED
-        .get_ptr(FileKey {
-            inode: inode.number,
-            device: inode.device,
-            zero: 0,
-        })
-        .is_some()
+fn may_be_on_watched_device(inode: &Inode) -> bool {
+    let Some(word) = DEVICES.get_ptr(0) else {
+        return false;
+    };
+    // SAFETY: as in `may_be_watched`.
+    let word = unsafe { word.read_volatile() };
+    word & device_bit(inode.device) != 0
+}
+
+/// Why a file is watched.
+#[derive(Clone, Copy)]
+pub enum Watched {
+    /// It is not.
+    No,
+    /// It was asked about.
+    Itself,
+    /// All of its device was, and it is no small file.
+    ByDevice,
+}
+
+/// Whether anybody asked about this file, or about its device, by the map.
+#[inline(always)]
+pub fn watched(inode: &Inode) -> Watched {
+    let of = |number| FileKey {
+        inode: number,
+        device: inode.device,
+        zero: 0,
+    };
+    if WATCHED.get_ptr(of(inode.number)).is_some() {
+        return Watched::Itself;
+    }
+    if may_be_on_watched_device(inode)
+        && inode.size() >= SMALLEST_ON_DEVICE
+        && WATCHED.get_ptr(of(ALL_INODES)).is_some()
+    {
+        return Watched::ByDevice;
+    }
+    Watched::No
 }

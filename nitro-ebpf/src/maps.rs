@@ -22,6 +22,10 @@ pub static WATCHED: HashMap<FileKey, WatchedFile, 65536, { BPF_F_NO_PREALLOC as 
 #[btf_map]
 pub static FILTER: Array<u64, { (FILTER_BITS / 64) as usize }> = Array::new();
 
+/// One bit per hashed device of those that are watched as a whole; 0 nearly always.
+#[btf_map]
+pub static DEVICES: Array<u64, 1> = Array::new();
+
 /// Where each thread is in each file.
 #[btf_map]
 pub static CURSORS: HashMap<CursorKey, CursorState, { CURSOR_COUNT as usize }> = HashMap::new();

@@ -15,6 +15,7 @@ pub mod rights;
 mod status;
 mod stop;
 mod telling;
+mod wire;
 mod wiring;
 
 use std::{
@@ -37,6 +38,7 @@ use crate::{
     catalog::{
         self, CatalogEvent,
         identity::Devices,
+        lent::LentFiles,
         parts::{self, Catalogs},
         report::{RootReport, ScanReport},
     },
@@ -125,6 +127,7 @@ impl Found {
         let directory = |root: &RootReport| DirectoryStatus {
             path: root.path.to_string_lossy().into_owned(),
             present: root.present,
+            refused: root.refused,
             why: root.why.as_deref().map(str::to_owned),
             models: root.holds.map(|holds| holds.models),
             files: root.holds.map(|holds| holds.files),
@@ -240,12 +243,14 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
     let (tell, mut catalog_events) = mpsc::channel(256);
     let devices = std::sync::Arc::new(Devices::default().fetching(config.fetch.clone()));
     let catalog = Catalogs::start(roots, sorted.far, &devices, &config.exclude, &tell)?;
+    let lent = LentFiles::new(devices, &tell);
     drop(tell);
     let catalog = LetGo::new(catalog);
 
     // The map of watched files cannot grow: its capacity follows from the first scan.
     let mut found: Vec<FileId> = Vec::new();
     let mut reports: BTreeMap<usize, ScanReport> = BTreeMap::new();
+    let mut refused = Vec::new();
     let patience = tokio::time::sleep(SERVERS);
     tokio::pin!(patience);
     // Servers are waited for, for a while; what they hold is watched when they answer.
@@ -258,6 +263,7 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
                     report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                     reports.insert(report.part, report);
                 }
+                CatalogEvent::Refused(refusals) => refused.push(refusals),
                 _ => {}
             },
             () = &mut patience, if !patience.is_elapsed() => {}
@@ -299,10 +305,21 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         }
         store
     };
-    let mut wiring = Wiring::new(&config, attachment.mode, catalog, tell, answer, kept, accountant)?;
+    let mut wiring = Wiring::new(
+        &config,
+        attachment.mode,
+        (catalog, lent),
+        tell,
+        answer,
+        kept,
+        accountant,
+    )?;
     wiring.finder = finder;
     wiring.reports = reports.clone();
     wiring.watch(&mut source, found)?;
+    for refusals in refused {
+        wiring.refuse(&mut source, refusals)?;
+    }
     while wiring.is_placing(&source) {
         tokio::select! {
             event = catalog_events.recv() => {

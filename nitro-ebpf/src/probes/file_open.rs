@@ -6,7 +6,7 @@ use nitro_common::{Counter, Hook, flags};
 use crate::{
     cursor,
     emit::{What, emit},
-    guard::{Tally, Who, is_watched, may_be_watched},
+    guard::{Tally, Watched, Who, may_be_watched, watched},
     kernel::{DIRECT_FLAG, FILE_FLAGS, FILE_MAPPING, Inode, Typed, field},
 };
 
@@ -18,11 +18,17 @@ pub fn file_open_entry(ctx: FEntryContext) -> i32 {
     // SAFETY: typed pointers from the function's argument on; the mapping of a file that is being opened is set.
     let inode = unsafe { Inode::of_mapping(field(file, &FILE_MAPPING)) };
     let who = Who::current();
-    if !may_be_watched(&inode) || !is_watched(&inode) || who.is_agent() {
+    let watched = if may_be_watched(&inode) && !who.is_agent() {
+        watched(&inode)
+    } else {
+        Watched::No
+    };
+    if matches!(watched, Watched::No) {
         tally.count(Counter::Filtered);
         return 0;
     }
     cursor::note_reader(who);
+    super::meet(who, &inode, watched);
     // SAFETY: as above.
     let is_direct = unsafe { field::<u32>(file, &FILE_FLAGS) } & DIRECT_FLAG.load() != 0;
     let flags = if is_direct { flags::DIRECT } else { 0 };

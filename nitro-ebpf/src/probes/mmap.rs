@@ -13,7 +13,7 @@ const ANONYMOUS: u64 = 0x20;
 pub fn syscall_mmap(ctx: TracePointContext) -> u32 {
     let Some(tally) = Tally::hit() else { return 0 };
     if argument(&ctx, 3) & ANONYMOUS == 0
-        && let Some((who, _, inode)) = super::watched_file(argument(&ctx, 4))
+        && let Some((who, _, inode, _)) = super::watched_file(argument(&ctx, 4))
         && let Some(what) = super::clipped(Hook::Map, &inode, argument(&ctx, 5), argument(&ctx, 1))
     {
         note_reader(who);

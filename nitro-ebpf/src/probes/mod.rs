@@ -31,7 +31,7 @@ use crate::{
     cursor,
     descriptor::{File, at_most_one_call},
     emit::{What, emit},
-    guard::{Tally, Who, is_watched, may_be_watched},
+    guard::{Tally, Watched, Who, may_be_watched, watched},
     kernel::{
         ADDS_WAKE, AREA_FILE, FAULT_AREA, FILE_MAPPING, FOLIO_FLAGS, FOLIO_INDEX, FOLIO_MAPPING, FOLIO_ORDER,
         HEAD_MASK, Inode, PAGE_SHIFT, RECORD_DEVICE, RECORD_INDEX, RECORD_INODE, RECORD_ORDER, Typed, field,
@@ -148,16 +148,28 @@ fn pages_changed(tally: Tally, hook: Hook, inode: &Inode, index: u64, pages: u64
     0
 }
 
-/// The watched file behind a descriptor of somebody else than the agent.
+/// The watched file behind a descriptor of somebody else than the agent, and why it is watched.
 #[inline(always)]
-fn watched_file(descriptor: u64) -> Option<(Who, File, Inode)> {
+fn watched_file(descriptor: u64) -> Option<(Who, File, Inode, Watched)> {
     let file = File::of(descriptor)?;
     let inode = file.inode()?;
-    if !may_be_watched(&inode) || !is_watched(&inode) {
+    if !may_be_watched(&inode) {
         return None;
     }
+    let watched = watched(&inode);
     let who = Who::current();
-    if who.is_agent() { None } else { Some((who, file, inode)) }
+    if matches!(watched, Watched::No) || who.is_agent() {
+        return None;
+    }
+    Some((who, file, inode, watched))
+}
+
+/// Tells of a file that is watched by its device alone, where no cursor does.
+#[inline(always)]
+fn meet(who: Who, inode: &Inode, watched: Watched) {
+    if matches!(watched, Watched::ByDevice) {
+        cursor::meet(who.process, who.thread, inode.number, inode.device, inode.size());
+    }
 }
 
 /// A system call returned a descriptor, or an error.
@@ -165,9 +177,10 @@ fn watched_file(descriptor: u64) -> Option<(Who, File, Inode)> {
 fn opened(result: u64) -> u32 {
     let Some(tally) = Tally::hit() else { return 0 };
     if result as i64 >= 0
-        && let Some((who, file, inode)) = watched_file(result)
+        && let Some((who, file, inode, watched)) = watched_file(result)
     {
         cursor::note_reader(who);
+        meet(who, &inode, watched);
         let flags = if file.is_direct() { flags::DIRECT } else { 0 };
         let (hook, start, end) = (Hook::Open, 0, 0);
         emit(
@@ -191,7 +204,7 @@ fn opened(result: u64) -> u32 {
 #[inline(always)]
 fn reads(descriptor: u64, range: impl FnOnce(File) -> Option<(u64, u64)>) -> u32 {
     let Some(tally) = Tally::hit() else { return 0 };
-    if let Some((who, file, inode)) = watched_file(descriptor)
+    if let Some((who, file, inode, _)) = watched_file(descriptor)
         && let Some((start, length)) = range(file)
         && let Some(what) = clipped(Hook::Read, &inode, start, at_most_one_call(length))
     {

@@ -209,6 +209,7 @@ impl CatalogView<'_> {
                         layout: LayoutKind::Single,
                         parts: vec![part],
                         observe_only: self.devices.observes_only(file.device, &seen.path),
+                        lent: false,
                     },
                     0,
                 ));
@@ -225,6 +226,7 @@ impl CatalogView<'_> {
                 layout: layout.unwrap_or(LayoutKind::Single),
                 parts,
                 observe_only: self.devices.observes_only(file.device, &seen.path),
+                lent: false,
             },
             position,
         ))

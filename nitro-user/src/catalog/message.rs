@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use super::{
     WatchRoot,
     model::{Description, Place},
+    refused::Refusals,
     report::ScanReport,
     unwatch::{Kept, Left},
 };
@@ -55,6 +56,8 @@ pub enum CatalogEvent {
     },
     /// The answer to [`CatalogRequest::Unwatch`] of this path: what went. The `Unwatched` it led to came before.
     Left(PathBuf, Result<Left, Kept>),
+    /// What this part of the catalog may not look into now: everything, whenever something of it changes.
+    Refused(Refusals),
     /// Something for the log: what could not be watched or was refused, and what to do. Rate-limited.
     Warning(String),
 }

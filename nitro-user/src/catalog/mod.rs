@@ -18,6 +18,7 @@ pub mod exclude;
 mod growing;
 pub mod identity;
 pub mod layout;
+pub mod lent;
 mod links;
 mod listing;
 mod matching;
@@ -25,6 +26,7 @@ pub mod message;
 pub mod model;
 pub mod parts;
 mod presence;
+pub mod refused;
 pub mod report;
 pub mod roots;
 mod scan;
@@ -60,6 +62,7 @@ use self::{
     links::Anchor,
     listing::{Job, Watching},
     model::Place,
+    refused::Refusal,
     scan::{Means, Reach},
     table::{DirNumber, NONE, NodeNumber, Table},
     warning::Warnings,
@@ -134,6 +137,9 @@ pub struct Catalog {
     noticed: Delta,
     /// Which part of several it is: see [`parts`].
     part: usize,
+    /// Directories that not even root may look into, and whether they are others than was told.
+    refused: Vec<Refusal>,
+    refusals_changed: bool,
 }
 
 impl Catalog {
@@ -161,6 +167,8 @@ impl Catalog {
             growing: Growing::default(),
             noticed: Delta::recording(),
             part: 0,
+            refused: Vec::new(),
+            refusals_changed: false,
         }
     }
 

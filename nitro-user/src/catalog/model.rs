@@ -101,6 +101,8 @@ pub struct Model {
     pub parts: Vec<Part>,
     /// Reading costs money where they are: their loads are followed, and nothing is read for them.
     pub observe_only: bool,
+    /// The agent may not open them: they are borrowed of whoever has them open.
+    pub lent: bool,
 }
 
 /// The answer to "what is this file part of?".

@@ -26,6 +26,7 @@ use super::{
     identity::Devices,
     links::{Anchor, resolve_plain},
     listing,
+    roots::Refused,
     scan::{Means, Reach},
     table::DirNumber,
 };
@@ -238,8 +239,19 @@ impl Catalog {
     fn check_root(&mut self, number: usize, delta: &mut Delta) -> Option<DirNumber> {
         let anchor = self.anchors.get_mut(number).filter(|anchor| !anchor.dropped)?;
         // A root that became a file, or that cannot be looked at, is a root that is not there; so is a link to what was unwatched.
-        let now = anchor.root.look_again();
-        let now = now.filter(|now| !self.exclude.is_unwatched(&now.path));
+        let looked = anchor.root.look_again();
+        let root = anchor.root.path.clone();
+        match looked {
+            Err(Refused) => drop(self.refuse(&root, Path::new(""))),
+            // One that is there is admitted when it is listed.
+            Ok(None) => self.admit(&root),
+            Ok(Some(_)) => {}
+        }
+        let anchor = self.anchors.get_mut(number)?;
+        let now = looked
+            .ok()
+            .flatten()
+            .filter(|now| !self.exclude.is_unwatched(&now.path));
         if now.as_ref().is_none_or(|now| now.path != anchor.root.path)
             && let Some(dir) = anchor.dir.take()
         {

@@ -45,8 +45,10 @@ pub struct ScanReport {
 pub struct RootReport {
     /// Its canonical path; as it was given while it does not exist.
     pub path: PathBuf,
-    /// Whether it is there.
+    /// Whether it is there, and may be looked at.
     pub present: bool,
+    /// Not even root may look at it: its files are known once somebody reads them.
+    pub refused: bool,
     /// Why it was suggested; `None` for one that the administrator named.
     pub why: Option<Arc<str>>,
     /// What is in it; `None` for a root that lies in another one, which holds its files.
@@ -127,6 +129,7 @@ impl Catalog {
             .map(|(anchor, holds)| RootReport {
                 path: anchor.root.path.to_path_buf(),
                 present: anchor.root.present,
+                refused: self.is_refused(&anchor.root.path),
                 why: anchor.root.suggested.as_ref().map(|suggested| suggested.why.clone()),
                 holds: (anchor.dir.is_some() || !anchor.root.present).then_some(holds),
             })

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::CatalogError;
+use super::{CatalogError, refused::is_refusal};
 use crate::sys::{open::open_directory_beneath, stat::status_of, top::Top};
 
 /// A directory given with `--watch`.
@@ -25,6 +25,10 @@ pub struct WatchRoot {
     /// What was suggested; `None` for one that the administrator named.
     pub suggested: Option<Suggested>,
 }
+
+/// The answer about a root that not even root may look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused;
 
 /// A directory that somebody else named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,17 +135,25 @@ impl WatchRoot {
     }
 
     /// The same root as it is now; `None` when it is not there.
-    pub(super) fn look_again(&self) -> Option<Self> {
+    ///
+    /// # Errors
+    ///
+    /// It may not be looked at.
+    pub(super) fn look_again(&self) -> Result<Option<Self>, Refused> {
         let Some(suggested) = &self.suggested else {
-            return Self::look(&self.given).ok().flatten();
+            return match Self::look(&self.given) {
+                Err(CatalogError::Root { source, .. }) if is_refusal(&source) => Err(Refused),
+                looked => Ok(looked.ok().flatten()),
+            };
         };
         // A link, or another directory: whoever put it there has not been heard yet.
-        let opened = open_directory_beneath(&self.path, Path::new("")).ok()?;
-        let status = status_of(&opened).ok()?;
-        ((status.st_dev, status.inode) == suggested.identity).then(|| Self {
+        let opened = open_directory_beneath(&self.path, Path::new(""));
+        let status = opened.and_then(|opened| status_of(&opened)).ok();
+        let is_it = status.is_some_and(|status| (status.st_dev, status.inode) == suggested.identity);
+        Ok(is_it.then(|| Self {
             present: true,
             ..self.clone()
-        })
+        }))
     }
 }
 

@@ -25,6 +25,7 @@ use super::{
     delta::Delta,
     identity::Devices,
     listing::{Job, Listing, Names, Watching, list},
+    refused::is_refusal,
     table::{DirNumber, Found, MOST_NAMES, NONE, NodeNumber},
 };
 use crate::units::FileId;
@@ -266,6 +267,9 @@ impl Scan<'_> {
             Watching::Exhausted | Watching::Refused => None,
         };
         self.catalog.watching(dir, watching);
+        if !self.catalog.refused.is_empty() {
+            self.catalog.admit(&self.catalog.path_of_dir(dir));
+        }
         self.catalog.table.set_opened(dir, identity, watch, self.delta);
     }
 
@@ -339,6 +343,9 @@ impl Scan<'_> {
             {
                 self.catalog.table.remove(node, self.delta);
             }
+            return;
+        }
+        if is_refusal(error) && self.catalog.refuse_dir(dir, self.delta) {
             return;
         }
         let path = self.catalog.path_of_dir(dir);

@@ -5,6 +5,8 @@
 //! never dropped: while the receiver is behind, the thread waits, and what happens meanwhile queues up in the kernel,
 //! whose own overflow leads to a full rescan.
 
+mod outbox;
+
 use std::{
     collections::VecDeque,
     io,
@@ -27,8 +29,9 @@ use nix::{
         inotify::{InitFlags, Inotify},
     },
 };
-use tokio::sync::mpsc::{Sender, error::TrySendError};
+use tokio::sync::mpsc::Sender;
 
+use self::outbox::Outbox;
 use super::{
     BATCH, Catalog, CatalogError, CatalogEvent, CatalogRequest, SMALLEST_WATCHED, WatchRoot,
     changes::Pending,
@@ -46,9 +49,6 @@ const MOST_WAITING: usize = 1024;
 
 /// How often directories that have no inotify watch are looked at.
 const UNCOVERED: Duration = Duration::from_secs(60);
-
-/// How long to wait before offering an event again to a receiver that is behind.
-const BEHIND: Duration = Duration::from_millis(5);
 
 /// Why a request was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -176,32 +176,6 @@ impl Drop for CatalogService {
     }
 }
 
-/// Where events go.
-struct Outbox {
-    events: Sender<CatalogEvent>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Outbox {
-    fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    /// Hands an event over, waiting while the receiver is behind. False when the service is to end.
-    fn send(&self, event: CatalogEvent) -> bool {
-        let mut event = event;
-        while !self.stopping() {
-            match self.events.try_send(event) {
-                Ok(()) => return true,
-                Err(TrySendError::Closed(_)) => return false,
-                Err(TrySendError::Full(back)) => event = back,
-            }
-            std::thread::sleep(BEHIND);
-        }
-        false
-    }
-}
-
 /// The thread's own state.
 struct Service {
     catalog: Catalog,
@@ -278,6 +252,7 @@ impl Service {
         }
         if mounts {
             self.catalog.devices.forget();
+            self.catalog.recheck_refused();
             let changed = self.presence.changed_mounts();
             for dir in self.catalog.directories_at(&changed) {
                 self.pending.dir(dir, now);
@@ -452,7 +427,12 @@ impl Service {
         };
         let began = Instant::now();
         let mut delta = Delta::default();
-        self.catalog.look_through_roots(means, &mut delta);
+        if self.catalog.part == 0 {
+            self.catalog.look_through_roots(means, &mut delta);
+        } else {
+            // Nobody has looked at them yet: see `parts`.
+            self.catalog.check_roots(means, &mut delta);
+        }
         self.catalog.settle(delta, means);
         let mut batch = Vec::new();
         for (file, size) in self.catalog.files().filter(|(_, size)| *size >= SMALLEST_WATCHED) {
@@ -462,6 +442,9 @@ impl Service {
             }
         }
         if !batch.is_empty() && !self.outbox.send(CatalogEvent::Watched(batch)) {
+            return false;
+        }
+        if !self.tell_refused() {
             return false;
         }
         let report = self.catalog.report();
@@ -492,5 +475,12 @@ impl Service {
             .chain(changed)
             .chain(warnings)
             .all(|event| self.outbox.send(event))
+            && self.tell_refused()
+    }
+
+    /// Tells what may not be looked into, if that is news. False when the service is to end.
+    fn tell_refused(&mut self) -> bool {
+        let news = self.catalog.take_refusals();
+        news.is_none_or(|refusals| self.outbox.send(CatalogEvent::Refused(refusals)))
     }
 }

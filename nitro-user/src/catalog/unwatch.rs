@@ -56,6 +56,7 @@ impl Catalog {
             return Err(Kept::Stranger { path: path.to_owned() });
         }
         self.exclude = self.exclude.without(path).ok_or(Kept::TooMany)?;
+        self.unwatch_refused(path);
         let (files, bytes) = (self.table.file_count(), self.table.bytes());
         let mut roots = 0;
         for anchor in &mut self.anchors {

@@ -33,10 +33,10 @@ pub fn lines(
             say("left out", left_out.collect());
         }
         None => {
-            let is_missing = |root: &String| directories.iter().any(|other| other.path == *root && !other.present);
-            let name = |root: &String| match is_missing(root) {
-                true => format!("{root} (not there)"),
-                false => root.clone(),
+            let missing = |root: &String| directories.iter().find(|other| other.path == *root && !other.present);
+            let name = |root: &String| match missing(root) {
+                Some(directory) => format!("{root} ({})", absence(directory)),
+                None => root.clone(),
             };
             say("watching", roots.iter().map(name).collect());
             if roots.is_empty() {
@@ -45,6 +45,15 @@ pub fn lines(
         }
     }
     lines
+}
+
+/// Why nothing of a directory is known.
+const fn absence(directory: &DirectoryStatus) -> &'static str {
+    if directory.refused {
+        "root is refused there"
+    } else {
+        "not there"
+    }
 }
 
 /// A line for each directory: where, what is in it, why it is watched.
@@ -58,7 +67,7 @@ pub fn rows(directories: &[DirectoryStatus]) -> Vec<String> {
                 None => String::new(),
             };
             let bytes = match (directory.present, directory.bytes) {
-                (false, _) => "not there".to_owned(),
+                (false, _) => absence(directory).to_owned(),
                 (true, Some(bytes)) => bytes.to_string(),
                 (true, None) => "in another".to_owned(),
             };
@@ -99,6 +108,7 @@ mod tests {
         DirectoryStatus {
             path: path.into(),
             present: true,
+            refused: false,
             why: why.map(str::to_owned),
             models: Some(models),
             files: Some(1),
@@ -158,11 +168,14 @@ mod tests {
             present: false,
             ..directory("/b", 0, 0, None)
         };
-        let directories = [directory("/a", 1, 1, None), gone];
-        let lines = lines(&["/a".into(), "/b".into()], &directories, None);
-        assert_eq!(
-            lines,
-            [("watching", "/a".to_owned()), ("", "/b (not there)".to_owned())]
-        );
+        let refused = DirectoryStatus {
+            refused: true,
+            path: "/c".into(),
+            ..gone.clone()
+        };
+        let directories = [directory("/a", 1, 1, None), gone, refused];
+        let lines = lines(&["/a".into(), "/b".into(), "/c".into()], &directories, None);
+        let lines: Vec<&str> = lines.iter().map(|(_, line)| line.as_str()).collect();
+        assert_eq!(lines, ["/a", "/b (not there)", "/c (root is refused there)"]);
     }
 }

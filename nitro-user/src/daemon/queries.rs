@@ -43,6 +43,7 @@ impl Wiring {
                     None => tracing::info!("paused"),
                 }
                 self.feed(Input::Pause { until });
+                self.lent.let_go();
                 let _ = done.send(());
             }
             Query::Resume(done) => {

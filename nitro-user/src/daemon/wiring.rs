@@ -6,18 +6,23 @@ use std::{
     time::Duration,
 };
 
-use nitro_common::{AccessEvent, Hook, flags};
+use nitro_common::{Hook, flags};
 use tokio::sync::mpsc::Sender;
 
-use super::{Audience, Found, Started, queries::Unwatching, stop::LetGo, telling::Telling};
+use super::{
+    Audience, Found, Started,
+    queries::Unwatching,
+    stop::LetGo,
+    telling::Telling,
+    wire::{access_of, counts_of, file_of, range_of},
+};
 use crate::{
-    catalog::{BATCH, CatalogEvent, CatalogRequest, parts::Catalogs, report::ScanReport},
+    catalog::{
+        BATCH, CatalogEvent, CatalogRequest, lent::LentFiles, parts::Catalogs, refused::Refusals, report::ScanReport,
+    },
     config::Config,
     discover::service::Service,
-    engine::{
-        Access, AccessKind, Action, Engine, Input, Outcome, Policy,
-        input::{FileCounts, StepEnd},
-    },
+    engine::{Action, Engine, Input, Outcome, Policy, input::StepEnd},
     observe::{
         history::{History, Kept},
         status::DirectoryStatus,
@@ -31,7 +36,7 @@ use crate::{
     },
     state::devices::DeviceStore,
     sys::{clock, threads},
-    units::{ByteRange, FileId, Moment},
+    units::{FileId, Moment},
     warm::{
         account::{Accountant, Helpers},
         workers::Workers,
@@ -49,6 +54,8 @@ pub struct Wiring {
     helpers: Option<Helpers>,
     processes: LetGo<ProcessReader>,
     pub(super) catalog: LetGo<Catalogs>,
+    /// Files that are known by their readers alone.
+    pub(super) lent: LentFiles,
     /// What each part of it has found last.
     pub(super) reports: BTreeMap<usize, ScanReport>,
     actions: VecDeque<Action>,
@@ -80,12 +87,13 @@ impl Wiring {
     pub fn new(
         config: &Config,
         mode: EventMode,
-        catalog: LetGo<Catalogs>,
+        catalog: (LetGo<Catalogs>, LentFiles),
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
         devices: DeviceStore,
         accountant: Option<Accountant>,
     ) -> std::io::Result<Self> {
+        let (catalog, lent) = catalog;
         Ok(Self {
             mode,
             dropped: 0,
@@ -97,9 +105,10 @@ impl Wiring {
                 charge_consumer: config.charge_consumer,
             }),
             helpers: accountant.as_ref().map(Accountant::helpers),
-            workers: Workers::new(outcomes, accountant),
+            workers: Workers::new(outcomes, accountant, lent.lenders()),
             processes: LetGo::new(ProcessReader::start(answers, config.power_supplies.clone())?),
             catalog,
+            lent,
             reports: BTreeMap::new(),
             actions: VecDeque::new(),
             named: HashMap::new(),
@@ -132,6 +141,21 @@ impl Wiring {
         Ok(())
     }
 
+    /// What is read on file systems on which something is refused is known by its readers: all of them is watched.
+    ///
+    /// # Errors
+    /// [`SourceError::MapAccess`].
+    pub fn refuse(&mut self, source: &mut EventSource, refusals: Refusals) -> Result<(), SourceError> {
+        match self.lent.refuse(refusals) {
+            Ok(gone) => gone.into_iter().for_each(|file| self.feed(Input::Gone { file })),
+            Err(error) => tracing::warn!("what root is refused is not watched: cannot start a thread: {error}"),
+        }
+        if !source.watch_devices(&self.lent.devices())? {
+            tracing::warn!("what root is refused is not watched in this event mode: it takes one with eBPF programs");
+        }
+        Ok(())
+    }
+
     /// Asks where the next files are that are to be watched, when the ones before are.
     fn place(&mut self, source: &EventSource) {
         if self.placing || self.unplaced.is_empty() || !source.is_settled() {
@@ -159,6 +183,7 @@ impl Wiring {
             finder,
             mode,
             helpers,
+            lent,
             ..
         } = self;
         let mode = *mode;
@@ -176,6 +201,7 @@ impl Wiring {
             }
             // What a helper reads is our own doing.
             Some(_) if is_helper(event.process) => {}
+            Some(Hook::Met) => lent.met(file_of(&event), event.process, event.offset),
             Some(Hook::Exec) => {
                 processes.ask(Question::Arguments(event.process));
                 if let Some(finder) = finder {
@@ -295,6 +321,7 @@ impl Wiring {
                     self.named.remove(&file);
                 }
             }
+            CatalogEvent::Refused(refusals) => self.refuse(source, refusals)?,
             CatalogEvent::Warning(warning) => tracing::warn!("{warning}"),
         }
         self.place(source);
@@ -340,7 +367,9 @@ impl Wiring {
         while let Some(action) = self.actions.pop_front() {
             match action {
                 Action::Describe(file) => {
-                    if self.catalog.ask(CatalogRequest::Describe(file)).is_err() {
+                    let asked = self.lent.describe(file);
+                    let asked = asked.unwrap_or_else(|| self.catalog.ask(CatalogRequest::Describe(file)));
+                    if asked.is_err() {
                         // Forgotten, the file is asked for again with its next access.
                         self.feed(Input::Changed { file });
                     }
@@ -442,55 +471,5 @@ impl Wiring {
         self.telling.finish(audience);
         self.workers.close_all();
         self.devices
-    }
-}
-
-fn file_of(event: &AccessEvent) -> FileId {
-    FileId {
-        device: event.device,
-        inode: event.inode,
-    }
-}
-
-fn range_of(event: &AccessEvent) -> ByteRange {
-    ByteRange::new(event.offset, u64::from(event.length))
-}
-
-/// The access that an event stands for; `None` for one that is none.
-fn access_of(mode: EventMode, hook: Hook, event: &AccessEvent) -> Option<Access> {
-    let kind = match hook {
-        // The page cache has no part in it: as good as opened.
-        _ if event.flags & flags::DIRECT != 0 => AccessKind::Open,
-        Hook::GetPages | Hook::Read => AccessKind::Read,
-        Hook::MapPages | Hook::Fault if event.flags & flags::IN_SYSCALL != 0 => AccessKind::MapPopulate,
-        Hook::MapPages | Hook::Fault => AccessKind::MapTouch,
-        Hook::Map => AccessKind::Map,
-        Hook::Open => AccessKind::Open,
-        // The page-cache mode sees the touches themselves.
-        Hook::Add if mode == EventMode::Syscalls && event.process != std::process::id() => AccessKind::Brought,
-        Hook::Add | Hook::Delete | Hook::Exec | Hook::Exit => return None,
-    };
-    Some(Access {
-        at: Moment(event.time_ns),
-        process: event.process,
-        thread: event.thread,
-        file: file_of(event),
-        generation: event.generation,
-        range: range_of(event),
-        kind,
-        jump: event.flags & flags::JUMP != 0,
-        in_order: event.flags & flags::IN_ORDER != 0,
-        written: event.flags & flags::WRITTEN != 0,
-    })
-}
-
-fn counts_of(counts: &ThreadCounts) -> FileCounts {
-    let state = &counts.state;
-    FileCounts {
-        file: Some(counts.file),
-        calls: state.calls,
-        bytes: state.bytes,
-        added: state.added_bytes,
-        missed: state.missed_bytes,
     }
 }

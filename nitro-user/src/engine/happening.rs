@@ -49,6 +49,8 @@ pub enum Skip {
     Busy,
     /// Cannot be opened or read.
     Unreadable,
+    /// Root is refused where it is, and its reader keeps no descriptor of it open that could be borrowed.
+    NotLent,
     /// The file system keeps nothing in the page cache that could be verified.
     Unverified,
     /// It reads here and there.
@@ -86,6 +88,7 @@ impl Skip {
             Self::Written => "being written, or changed a moment ago",
             Self::Busy => "too many loads at once",
             Self::Unreadable => "cannot be opened or read",
+            Self::NotLent => "root is refused there, and its reader has closed it",
             Self::Unverified => "nothing stays in the page cache of this file system",
             Self::Random => "reads here and there",
             Self::Prefetching => "prefetches by itself",

@@ -204,6 +204,8 @@ pub enum StepEnd {
     NoRoom,
     /// The file could not be opened or read.
     Failed,
+    /// Nobody who has it open lends it.
+    NotLent,
     /// Another file has this name now, or the file has another size than the catalog said: it must be asked again.
     Stale,
     /// The file was changed a moment ago, or holds pages that are not on the device yet.

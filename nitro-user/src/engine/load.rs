@@ -415,6 +415,7 @@ impl Load {
                 | StepEnd::Unverified
                 | StepEnd::Refused
                 | StepEnd::NoAccount
+                | StepEnd::NotLent
                 | StepEnd::NoRoom => {}
             }
         }
@@ -425,6 +426,7 @@ impl Load {
         }
         match outcome.end {
             StepEnd::Failed => self.skip(Skip::Unreadable, actions),
+            StepEnd::NotLent => self.skip(Skip::NotLent, actions),
             StepEnd::Refused => self.skip(Skip::Busy, actions),
             StepEnd::NoAccount => self.skip(Skip::NoAccount, actions),
             StepEnd::NoRoom => self.skip(Skip::NoRoom, actions),

@@ -97,6 +97,9 @@ pub struct DirectoryStatus {
     pub path: String,
     /// Whether it is there.
     pub present: bool,
+    /// Root may not look into it: what is in it is known once somebody reads it.
+    #[serde(default)]
+    pub refused: bool,
     /// Why it was found to be worth watching; `None` for one that was named on the command line.
     pub why: Option<String>,
     /// Models in it; `None`, as are the next two, for one that lies in another one, which holds its files.

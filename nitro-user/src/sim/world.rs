@@ -73,6 +73,7 @@ impl<'a> World<'a> {
             name: "sim".into(),
             layout: scenario.layout,
             observe_only: false,
+            lent: false,
             parts: parts.collect(),
         };
         let mut world = Self {

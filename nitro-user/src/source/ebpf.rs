@@ -2,10 +2,11 @@
 //!
 //! Inputs: which files to watch. Outputs: wire events as they are. Owned by the one task that owns the engine; no call here blocks.
 
+mod devices;
 mod usage;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     os::fd::{AsFd, BorrowedFd},
 };
 
@@ -97,6 +98,7 @@ pub struct EbpfSource {
     ring: RingBuf<MapData>,
     watched: BpfHashMap<MapData, FileKey, WatchedFile>,
     filter: Array<MapData, u64>,
+    devices: devices::Devices,
     /// Files per bit of the filter, so that a bit is cleared with its last file; 255 stays set.
     bit_users: Vec<u8>,
     cursors: BpfHashMap<MapData, CursorKey, CursorState>,
@@ -154,6 +156,7 @@ impl EbpfSource {
         let ring = take!(RingBuf, maps::EVENTS);
         let watched = take!(BpfHashMap, maps::WATCHED);
         let filter = take!(Array, maps::FILTER);
+        let devices = devices::Devices::new(take!(Array, maps::DEVICES));
         let cursors = take!(BpfHashMap, maps::CURSORS);
         let counters = take!(PerCpuArray, maps::COUNTERS);
         // Programs without a log line leave no log map; that is no fault.
@@ -163,6 +166,7 @@ impl EbpfSource {
             ring,
             watched,
             filter,
+            devices,
             bit_users,
             cursors,
             counters,
@@ -256,6 +260,14 @@ impl EbpfSource {
             }
         }
         self.write_words(words)
+    }
+
+    /// Watches all files of these devices, and of no other device.
+    ///
+    /// # Errors
+    /// [`SourceError::MapAccess`].
+    pub fn watch_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), SourceError> {
+        self.devices.set(&mut self.watched, devices)
     }
 
     fn write_words(&mut self, words: HashSet<u32>) -> Result<(), SourceError> {

@@ -4,7 +4,7 @@
 //! the files are.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     os::fd::{AsFd, BorrowedFd},
 };
 
@@ -67,6 +67,18 @@ impl EventSource {
         match self {
             Self::Ebpf(source) => source.watch(files),
             Self::Fanotify(_) => Ok(0),
+        }
+    }
+
+    /// Watches all files of these devices from now on, and of no other device; their readers are told first (`Hook::Met`). False where that cannot be, and is asked for.
+    ///
+    /// # Errors
+    /// [`SourceError::MapAccess`].
+    pub fn watch_devices(&mut self, devices: &BTreeSet<u32>) -> Result<bool, SourceError> {
+        match self {
+            Self::Ebpf(source) => source.watch_devices(devices).map(|()| true),
+            // A mark on a mount would make every open on it an event, and takes a right that is given up.
+            Self::Fanotify(_) => Ok(devices.is_empty()),
         }
     }
 

@@ -12,7 +12,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 pub enum Feature {
     /// Reading other users' files and directories, and asking what of them is in the page cache.
     Files,
-    /// Seeing how other users' processes opened their files.
+    /// Seeing how other users' processes opened their files, and borrowing those descriptors where root may not open the files itself.
     Processes,
     /// Removing the control socket from a directory that belongs to somebody else, keeping the state in one.
     Elsewhere,

@@ -13,14 +13,13 @@ use seccompiler::{
 
 /// Refused whatever the arguments.
 const NEVER: &[i64] = &[
-    // Other programs: none is started, looked into or signalled.
+    // Other programs: none is started, looked into or signalled. What they have open is borrowed where it can be had of nobody else (`pidfd_getfd`).
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_process_madvise,
-    libc::SYS_pidfd_getfd,
     libc::SYS_pidfd_send_signal,
     libc::SYS_rt_sigqueueinfo,
     libc::SYS_rt_tgsigqueueinfo,

@@ -87,6 +87,26 @@ pub fn status_of(file: impl AsFd) -> io::Result<Status> {
     status_at(file.as_fd(), c"")
 }
 
+/// The device of an open file, in the kernel's encoding, of somebody who may ask no more than that: the file system is not asked, so that neither a server that hangs nor one
+/// that refuses us matters.
+///
+/// # Errors
+///
+/// As [`status_at`].
+pub fn device_alone(file: impl AsFd) -> io::Result<u32> {
+    let mut answer = MaybeUninit::<libc::statx>::zeroed();
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    let descriptor = file.as_fd().as_raw_fd();
+    // SAFETY: as in `status_at`.
+    let result = unsafe { libc::statx(descriptor, c"".as_ptr(), flags, 0, answer.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as in `status_at`.
+    let answer = unsafe { answer.assume_init() };
+    Ok(kernel_device(answer.stx_dev_major, answer.stx_dev_minor))
+}
+
 /// A device number as the kernel keeps it in `super_block.s_dev`: 12 bits of major, 20 of minor.
 pub const fn kernel_device(major: u32, minor: u32) -> u32 {
     major << 20 | (minor & 0xf_ffff)
@@ -136,6 +156,7 @@ mod tests {
         let file = File::open(dir.path().join("f")).unwrap();
         let (status, other) = (status_of(&file).unwrap(), file.metadata().unwrap());
         assert_eq!((status.inode, status.size, status.kind), (other.ino(), 5, Kind::File));
+        assert_eq!(device_alone(&file).unwrap(), status.st_dev);
         assert_eq!(status.mtime_ns, other.mtime() * 1_000_000_000 + other.mtime_nsec());
         let by_name = status_at(File::open(dir.path()).unwrap().as_fd(), c"f").unwrap();
         assert_eq!(by_name.inode, status.inode);

@@ -20,7 +20,7 @@ use std::{
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Warmer, chain::Chain, read::Read, readahead::Readahead};
+use super::{Warmer, read::Read, readahead::Readahead};
 use crate::{
     sys::{
         block::RequestLimits,
@@ -50,6 +50,7 @@ enum Request {
         part: usize,
         limits: RequestLimits,
         chunk: u64,
+        lent: bool,
     },
     /// Use plain reads from now on.
     Plainly { part: usize },
@@ -188,8 +189,21 @@ impl OnAccount {
     ///
     /// # Errors
     /// The helper has ended.
-    pub fn open(helper: Rc<Helper>, part: usize, file: &File, limits: RequestLimits, chunk: u64) -> io::Result<Self> {
-        helper.ask(&Request::Open { part, limits, chunk }, Some(file.as_raw_fd()))?;
+    pub fn open(
+        helper: Rc<Helper>,
+        part: usize,
+        file: &File,
+        limits: RequestLimits,
+        chunk: u64,
+        lent: bool,
+    ) -> io::Result<Self> {
+        let request = Request::Open {
+            part,
+            limits,
+            chunk,
+            lent,
+        };
+        helper.ask(&request, Some(file.as_raw_fd()))?;
         Ok(Self {
             helper,
             part,
@@ -280,13 +294,14 @@ fn serve(
 ) -> io::Result<u64> {
     let unknown = || io::Error::from_raw_os_error(libc::EBADF);
     match request {
-        Request::Open { part, limits, chunk } => {
+        Request::Open {
+            part,
+            limits,
+            chunk,
+            lent,
+        } => {
             let file = File::from(descriptor.ok_or_else(unknown)?);
-            let warmer: Box<dyn Warmer> = match Chain::new(limits, Readahead { chunk }) {
-                Some(chain) => Box::new(chain),
-                None => Box::new(Readahead { chunk }),
-            };
-            parts.insert(part, (file, warmer));
+            parts.insert(part, (file, super::best(limits, chunk, lent)));
             Ok(0)
         }
         Request::Plainly { part } => {

@@ -5,6 +5,7 @@
 
 pub mod account;
 mod chain;
+mod lent;
 mod quiet;
 mod read;
 mod readahead;
@@ -13,7 +14,8 @@ pub mod workers;
 
 use std::{fs::File, io};
 
-use crate::units::ByteRange;
+use self::{chain::Chain, lent::Lent, readahead::Readahead};
+use crate::{sys::block::RequestLimits, units::ByteRange};
 
 /// A way to bring a range into the page cache.
 trait Warmer {
@@ -37,5 +39,17 @@ trait Warmer {
     /// Bytes of `range` that an earlier `submit` brought in beyond its own range; each is told once.
     fn brought_before(&mut self, _range: ByteRange) -> u64 {
         0
+    }
+}
+
+/// The best way to read a file on a device of these limits, `chunk` bytes a call; `lent`: through its reader's own descriptor.
+fn best(limits: RequestLimits, chunk: u64, lent: bool) -> Box<dyn Warmer> {
+    let plain = Readahead { chunk };
+    if lent {
+        return Box::new(Lent::new(plain));
+    }
+    match Chain::new(limits, Readahead { chunk }) {
+        Some(chain) => Box::new(chain),
+        None => Box::new(plain),
     }
 }

@@ -12,7 +12,8 @@ pub struct Readahead {
 }
 
 impl Readahead {
-    fn chunks(&self, range: ByteRange) -> impl Iterator<Item = ByteRange> + use<> {
+    /// The calls that bring a range in.
+    pub(super) fn chunks(&self, range: ByteRange) -> impl Iterator<Item = ByteRange> + use<> {
         let chunk = self.chunk.max(4096);
         (range.start..range.end)
             .step_by(usize::try_from(chunk).unwrap_or(1 << 20))

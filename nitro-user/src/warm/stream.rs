@@ -26,10 +26,8 @@ use tokio::sync::mpsc::Sender;
 use super::{
     Warmer,
     account::{Accountant, Helper, OnAccount},
-    chain::Chain,
     quiet::Quiet,
     read::Read,
-    readahead::Readahead,
 };
 use crate::{
     catalog::model::{AT_REST, Model, Part},
@@ -40,7 +38,9 @@ use crate::{
     sys::{
         block,
         cgroup::{self, MemoryGroup},
-        clock, open, page_cache, page_size,
+        clock,
+        lent::Lenders,
+        open, page_cache, page_size,
     },
     units::{ByteRange, STEP},
 };
@@ -91,6 +91,9 @@ enum Trouble {
     /// It is being written, or was a moment ago.
     #[error("it is being written")]
     Written,
+    /// It can be had of its readers alone, and none has it open.
+    #[error("nobody lends it: {0}")]
+    NotLent(io::Error),
     /// The consumer's memory cgroup cannot be joined.
     #[error("cannot warm on its reader's account: {0}")]
     Account(io::Error),
@@ -129,6 +132,8 @@ pub struct Stream {
     pub quiet: Arc<Quiet>,
     /// Who warms on others' account.
     pub accountant: Option<Arc<Accountant>>,
+    /// Who has files open that the agent may not open.
+    pub lenders: Lenders,
 }
 
 /// What a stream has open.
@@ -310,23 +315,12 @@ impl Stream {
         match files.parts.entry(command.part) {
             Entry::Occupied(_) => Ok(()),
             Entry::Vacant(entry) => {
-                let file =
-                    open::open_beneath(&part.place.root, &part.place.below).map_err(|error| match error.kind() {
-                        io::ErrorKind::NotFound => Trouble::Stale,
-                        _ => Trouble::Io(error),
-                    })?;
-                let status = file.metadata()?;
-                // Inode numbers are reused and names replaced: what we open must be what was asked for.
-                if status.ino() != part.file.inode || status.size() != part.size {
-                    return Err(Trouble::Stale);
-                }
-                if is_being_written(&file, &status)? {
-                    return Err(Trouble::Written);
-                }
+                let lent = command.model.lent;
+                let file = if lent { self.borrow(part)? } else { open_part(part)? };
                 let limits = block::request_limits(part.file.device);
                 // Without a block device the kernel's readahead alone bounds a call, and it is twice as much for who says that he reads in order: half as many
-                // requests.
-                let times = if limits.request == 0 && page_cache::read_in_order(&file).is_ok() {
+                // requests. Of a borrowed descriptor it is its owner's to say.
+                let times = if limits.request == 0 && !lent && page_cache::read_in_order(&file).is_ok() {
                     2
                 } else {
                     1
@@ -337,12 +331,10 @@ impl Stream {
                         Some((helper, _)) => helper.clone(),
                         None => files.helper.insert(self.helper(consumer)?).0.clone(),
                     };
-                    let opened = OnAccount::open(helper, command.part, &file, limits, chunk);
+                    let opened = OnAccount::open(helper, command.part, &file, limits, chunk, lent);
                     Box::new(opened.map_err(Trouble::Account)?)
-                } else if let Some(chain) = Chain::new(limits, Readahead { chunk }) {
-                    Box::new(chain)
                 } else {
-                    Box::new(Readahead { chunk })
+                    super::best(limits, chunk, lent)
                 };
                 entry.insert(Opened {
                     file,
@@ -355,6 +347,15 @@ impl Stream {
                 Ok(())
             }
         }
+    }
+
+    /// The part through a descriptor of one of its readers, which is the very file that was described. Its size and its times nobody tells us; that it is being written, its pages may.
+    fn borrow(&self, part: &Part) -> Result<File, Trouble> {
+        let file = self.lenders.borrow(part.file).map_err(Trouble::NotLent)?.file;
+        if page_cache::is_dirty(&file)? {
+            return Err(Trouble::Written);
+        }
+        Ok(file)
     }
 
     fn helper(&self, consumer: u32) -> Result<(Rc<Helper>, MemoryGroup), Trouble> {
@@ -372,6 +373,7 @@ impl Stream {
         outcome.end = match trouble {
             Trouble::Stale => StepEnd::Stale,
             Trouble::Written => StepEnd::Written,
+            Trouble::NotLent(_) => StepEnd::NotLent,
             Trouble::Account(_) => StepEnd::NoAccount,
             Trouble::NoRoom => StepEnd::NoRoom,
             Trouble::Io(_) => StepEnd::Failed,
@@ -385,6 +387,24 @@ impl Stream {
         // The receiver is gone only when the agent ends.
         let _ = self.outcomes.blocking_send(outcome);
     }
+}
+
+/// Opens a part by its place, if it is what the catalog said.
+fn open_part(part: &Part) -> Result<File, Trouble> {
+    let opened = open::open_beneath(&part.place.root, &part.place.below);
+    let file = opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Trouble::Stale,
+        _ => Trouble::Io(error),
+    })?;
+    let status = file.metadata()?;
+    // Inode numbers are reused and names replaced: what we open must be what was asked for.
+    if status.ino() != part.file.inode || status.size() != part.size {
+        return Err(Trouble::Stale);
+    }
+    if is_being_written(&file, &status)? {
+        return Err(Trouble::Written);
+    }
+    Ok(file)
 }
 
 /// Bytes per readahead call: as many as the kernel takes at once, in whole MiB so that the calls divide a step evenly. A smaller call costs a

@@ -24,6 +24,7 @@ use crate::{
         action::{LoadId, Manner},
         input::Outcome,
     },
+    sys::lent::Lenders,
     units::ByteRange,
 };
 
@@ -61,6 +62,7 @@ pub struct Workers {
     outcomes: Sender<Outcome>,
     quiet: Arc<Quiet>,
     accountant: Option<Arc<Accountant>>,
+    lenders: Lenders,
 }
 
 impl std::fmt::Debug for Workers {
@@ -75,14 +77,15 @@ impl std::fmt::Debug for Workers {
 }
 
 impl Workers {
-    /// No streams yet; their outcomes will go to `outcomes`. `accountant` is needed for steps on others' account.
-    pub fn new(outcomes: Sender<Outcome>, accountant: Option<Accountant>) -> Self {
+    /// No streams yet; their outcomes will go to `outcomes`. `accountant` is needed for steps on others' account, `lenders` for files that the agent may not open.
+    pub fn new(outcomes: Sender<Outcome>, accountant: Option<Accountant>, lenders: Lenders) -> Self {
         Self {
             streams: HashMap::new(),
             ending: Vec::new(),
             outcomes,
             quiet: Arc::default(),
             accountant: accountant.map(Arc::new),
+            lenders,
         }
     }
 
@@ -112,6 +115,7 @@ impl Workers {
                 outcomes: self.outcomes.clone(),
                 quiet: self.quiet.clone(),
                 accountant: self.accountant.clone(),
+                lenders: self.lenders.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name("nitro-warm".into())

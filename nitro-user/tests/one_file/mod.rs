@@ -40,6 +40,7 @@ pub fn description(size: u64) -> Description {
         name: "m".into(),
         layout: LayoutKind::Single,
         observe_only: false,
+        lent: false,
         parts: vec![part],
     };
     Description {

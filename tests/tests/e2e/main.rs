@@ -34,6 +34,7 @@ mod names;
 mod patterns;
 mod pause;
 mod receipts;
+mod refused;
 mod removal;
 mod rights;
 mod several;

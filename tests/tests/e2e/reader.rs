@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Write},
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, process::CommandExt},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
@@ -31,8 +31,18 @@ impl StepReader {
         Self::with_arguments(&[path.as_os_str()], group)
     }
 
+    /// Starts one of user `user`, who may reach the program at `program`: a copy of this one. Nothing is open yet.
+    pub fn of_user(user: u32, program: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.uid(user).gid(user);
+        Self::run(command, &[], None)
+    }
+
     fn with_arguments(arguments: &[&OsStr], group: Option<&IoLimit>) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        Self::run(Command::new(std::env::current_exe().unwrap()), arguments, group)
+    }
+
+    fn run(mut command: Command, arguments: &[&OsStr], group: Option<&IoLimit>) -> Self {
         command
             .args(["reader_process", "--exact", "--nocapture", "--test-threads=1"])
             .args(arguments)

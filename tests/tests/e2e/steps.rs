@@ -5,7 +5,7 @@
 //!
 //! One step per line: `open PATH`, `direct PATH` (`O_DIRECT`), `read BYTES BLOCK` (onwards from where it is), `seek OFFSET`, `pread OFFSET BYTES`,
 //! `map`, `populate`, `touch START END` (in the mapping), `random` (no readahead of the kernel), `ahead START END` (readahead(2) by the reader itself), `hop SECONDS THREADS` (4 KiB reads far apart, as fast as
-//! possible), `close`. The answer is `@ BYTES CHECKSUM`, or `! ERROR`.
+//! possible), `unopen` (closes the file and keeps the mapping), `close`. The answer is `@ BYTES CHECKSUM`, or `! ERROR`.
 
 use std::{
     ffi::OsString,
@@ -135,6 +135,7 @@ impl StepReader {
             }
             "hop" => done = hop(self.file()?, Duration::from_secs(number(1)?), number(2)?)?,
             "close" => *self = Self::default(),
+            "unopen" => self.file = None,
             other => bail!("no such step: {other}"),
         }
         Ok(done)

@@ -23,13 +23,13 @@ fn server() -> PathBuf {
 }
 
 /// A store of what is on the bed's disk.
-struct Remote {
-    store: Store,
+pub struct Remote {
+    pub store: Store,
     _scratch: ScratchDir,
 }
 
 impl Remote {
-    fn new(bed: &Bed, change: impl Fn(&mut StoreArgs)) -> Self {
+    pub fn new(bed: &Bed, change: impl Fn(&mut StoreArgs)) -> Self {
         let scratch = ScratchDir::new(&base()).unwrap();
         let mut args = StoreArgs {
             source: bed.disk.path().to_owned(),

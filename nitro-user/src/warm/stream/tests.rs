@@ -43,6 +43,7 @@ impl Bench {
             name: "m".into(),
             layout: LayoutKind::Single,
             observe_only: false,
+            lent: false,
             parts: vec![part],
         });
         let (commands, inbox) = sync_channel(8);
@@ -54,6 +55,7 @@ impl Bench {
             outcomes: tell,
             quiet: Arc::default(),
             accountant: None,
+            lenders: Lenders::default(),
         };
         let thread = thread::spawn(move || stream.run());
         Self {
