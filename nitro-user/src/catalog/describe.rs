@@ -22,7 +22,7 @@ use super::{
     layout::{Content, Listed, Refusal, Seen, View, group_of, read_small},
     links::{Anchor, Target, resolve},
     listing::Names,
-    model::{AT_REST, Description, LayoutKind, Model, Part},
+    model::{AT_REST, Description, LayoutKind, Model, Part, Place},
     table::{DirNumber, Found, NodeKind, NodeNumber, Table},
 };
 use crate::{
@@ -236,14 +236,18 @@ impl CatalogView<'_> {
         let root = self.anchors.get(root as usize)?.root.path.clone();
         self.dirs.borrow_mut().insert(self.table.parent(node));
         self.files.borrow_mut().insert(file);
+        let place = Place {
+            root,
+            below: self.table.path_of(node).into(),
+        };
+        let of_directory = self.table.dir(self.table.parent(node))?.identity;
+        let is_elsewhere = of_directory.is_some_and(|(device, _)| device != file.device);
         Some(Part {
             file,
             size,
             header,
-            place: super::model::Place {
-                root,
-                below: self.table.path_of(node).into(),
-            },
+            layer: is_elsewhere.then(|| self.devices.layer_of(&place)).flatten(),
+            place,
         })
     }
 

@@ -79,11 +79,18 @@ pub struct Part {
     /// Bytes at its start that tools read just to list it; reading no further is weak evidence.
     /// 0 where the format is not known.
     pub header: u64,
-    /// Where the warmers find it.
+    /// Where it is.
     pub place: Place,
+    /// Where the file is that the page cache belongs to, if that is another one: a layer's, on an overlay.
+    pub layer: Option<Place>,
 }
 
 impl Part {
+    /// Where the warmers find it.
+    pub fn source(&self) -> &Place {
+        self.layer.as_ref().unwrap_or(&self.place)
+    }
+
     /// Whether it is the absolute path `path`, or below it.
     pub fn is_at(&self, path: &Path) -> bool {
         self.place.root.join(&self.place.below).starts_with(path)

@@ -68,6 +68,7 @@ impl<'a> World<'a> {
                 root: Path::new("/sim").into(),
                 below: PathBuf::from(format!("{index}")),
             },
+            layer: None,
         });
         let model = Model {
             name: "sim".into(),

@@ -14,6 +14,7 @@ pub mod fork;
 pub mod memory;
 pub mod mounts;
 pub mod open;
+pub mod overlay;
 pub mod page_cache;
 pub mod pass;
 pub mod power;

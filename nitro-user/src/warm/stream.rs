@@ -310,11 +310,11 @@ impl Stream {
         match files.parts.entry(command.part) {
             Entry::Occupied(_) => Ok(()),
             Entry::Vacant(entry) => {
-                let file =
-                    open::open_beneath(&part.place.root, &part.place.below).map_err(|error| match error.kind() {
-                        io::ErrorKind::NotFound => Trouble::Stale,
-                        _ => Trouble::Io(error),
-                    })?;
+                let source = part.source();
+                let file = open::open_beneath(&source.root, &source.below).map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => Trouble::Stale,
+                    _ => Trouble::Io(error),
+                })?;
                 let status = file.metadata()?;
                 // Inode numbers are reused and names replaced: what we open must be what was asked for.
                 if status.ino() != part.file.inode || status.size() != part.size {

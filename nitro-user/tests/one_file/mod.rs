@@ -35,6 +35,7 @@ pub fn description(size: u64) -> Description {
         size,
         header: 4096,
         place,
+        layer: None,
     };
     let model = Model {
         name: "m".into(),

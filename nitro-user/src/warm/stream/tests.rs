@@ -38,6 +38,7 @@ impl Bench {
                 root: real.parent().unwrap().into(),
                 below: Path::new(real.file_name().unwrap()).into(),
             },
+            layer: None,
         };
         let model = Arc::new(Model {
             name: "m".into(),
