@@ -26,7 +26,7 @@ use super::{
     table::{DirNumber, Found, NodeKind, NodeNumber, Table},
 };
 use crate::{
-    sys::{clock, open::open_beneath},
+    sys::{clock, open::open_beneath, stat::generation_of},
     units::{FileId, Moment},
 };
 
@@ -242,12 +242,19 @@ impl CatalogView<'_> {
         };
         let of_directory = self.table.dir(self.table.parent(node))?.identity;
         let is_elsewhere = of_directory.is_some_and(|(device, _)| device != file.device);
+        let layer = is_elsewhere.then(|| self.devices.layer_of(&place)).flatten();
+        let generation = if is_elsewhere && layer.is_none() {
+            open_beneath(&place.root, &place.below).map_or(0, generation_of)
+        } else {
+            0
+        };
         Some(Part {
             file,
             size,
             header,
-            layer: is_elsewhere.then(|| self.devices.layer_of(&place)).flatten(),
+            generation,
             place,
+            layer,
         })
     }
 

@@ -79,6 +79,8 @@ pub struct Part {
     /// Bytes at its start that tools read just to list it; reading no further is weak evidence.
     /// 0 where the format is not known.
     pub header: u64,
+    /// The inode's generation where its number is not the only one on the file system (btrfs: each subvolume counts for itself), else 0.
+    pub generation: u32,
     /// Where it is.
     pub place: Place,
     /// Where the file is that the page cache belongs to, if that is another one: a layer's, on an overlay.

@@ -68,6 +68,7 @@ impl<'a> World<'a> {
                 root: Path::new("/sim").into(),
                 below: PathBuf::from(format!("{index}")),
             },
+            generation: 0,
             layer: None,
         });
         let model = Model {

@@ -35,6 +35,7 @@ pub fn description(size: u64) -> Description {
         size,
         header: 4096,
         place,
+        generation: 0,
         layer: None,
     };
     let model = Model {

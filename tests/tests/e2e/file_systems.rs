@@ -2,7 +2,9 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use nix::mount::{MsFlags, mount};
@@ -58,6 +60,47 @@ fn a_model_on_xfs_is_warmed() {
 #[test]
 fn a_model_on_btrfs_is_warmed() {
     scenario_on(Format::Btrfs, 512, a_model_is_warmed);
+}
+
+fn btrfs(words: &[&str], paths: &[&Path]) {
+    let done = Command::new("btrfs").args(words).args(paths).output().unwrap();
+    assert!(
+        done.status.success(),
+        "{words:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+#[test]
+fn a_file_of_another_subvolume_with_the_same_number_is_not_taken_for_the_model() {
+    scenario_on(Format::Btrfs, 512, |bed| {
+        let [models, others] = ["models", "others"].map(|name| bed.disk.path().join(name));
+        let mut files = Vec::new();
+        for (seed, subvolume) in [(1, &models), (2, &others)] {
+            btrfs(&["subvolume", "create"], &[subvolume]);
+            let path = subvolume.join("m.gguf");
+            gguf::write(&path, seed, SIZE, None).unwrap();
+            // Each in a transaction of its own: that is what generations count.
+            btrfs(&["filesystem", "sync"], &[bed.disk.path()]);
+            cool(&path);
+            files.push(path);
+        }
+        let inodes: Vec<u64> = files.iter().map(|path| path.metadata().unwrap().ino()).collect();
+        assert_eq!(inodes[0], inodes[1], "numbers begin anew in each subvolume");
+        bed.limit(200);
+        let agent = bed.start(Agent::new(&binary(), &models));
+        for (path, is_ours) in [(&files[1], false), (&files[0], true), (&files[1], false)] {
+            cool(path);
+            let truth = bed.truth(path);
+            let mut reader = bed.reader(path);
+            assert_eq!(reader.read_to_end(MIB), truth);
+            let pid = reader.end();
+            at_rest(&agent);
+            let told = happenings(&agent, pid);
+            assert_eq!(!told.is_empty(), is_ours, "{path:?}: {told:?}");
+        }
+        assert!(agent.stop().unwrap().status.success());
+    });
 }
 
 /// Something mounted; unmounted on drop.

@@ -38,6 +38,7 @@ impl Bench {
                 root: real.parent().unwrap().into(),
                 below: Path::new(real.file_name().unwrap()).into(),
             },
+            generation: 0,
             layer: None,
         };
         let model = Arc::new(Model {
