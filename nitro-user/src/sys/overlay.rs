@@ -203,9 +203,10 @@ mod tests {
     fn a_file_is_found_in_the_layer_that_has_it_and_only_if_it_is_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().canonicalize().unwrap();
-        for layer in ["u", "l"] {
+        // Of different sizes: within one tick of the kernel's clock they get the same times.
+        for (layer, text) in [("u", "upper"), ("l", "low")] {
             std::fs::create_dir_all(base.join(layer).join("deep/er")).unwrap();
-            std::fs::write(base.join(layer).join("deep/er/file"), layer).unwrap();
+            std::fs::write(base.join(layer).join("deep/er/file"), text).unwrap();
         }
         std::fs::write(base.join("l/deep/er/only"), "below").unwrap();
         let mount = Mount {
