@@ -23,6 +23,7 @@ use super::{
     links::{Anchor, Target, resolve},
     listing::Names,
     model::{AT_REST, Description, LayoutKind, Model, Part, Place},
+    stores::Store,
     table::{DirNumber, Found, NodeKind, NodeNumber, Table},
 };
 use crate::{
@@ -209,6 +210,7 @@ impl CatalogView<'_> {
                         layout: LayoutKind::Single,
                         parts: vec![part],
                         observe_only: self.devices.observes_only(file.device, &seen.path),
+                        changes_unseen: self.changes_unseen(file),
                     },
                     0,
                 ));
@@ -225,9 +227,15 @@ impl CatalogView<'_> {
                 layout: layout.unwrap_or(LayoutKind::Single),
                 parts,
                 observe_only: self.devices.observes_only(file.device, &seen.path),
+                changes_unseen: self.changes_unseen(file),
             },
             position,
         ))
+    }
+
+    /// Whether no event tells of all changes to the file: on a server others make them.
+    fn changes_unseen(&self, file: FileId) -> bool {
+        self.devices.store_of(file.device) != Store::Local
     }
 
     fn part(&self, file: FileId, size: u64, header: u64) -> Option<Part> {

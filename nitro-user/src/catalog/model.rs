@@ -110,6 +110,8 @@ pub struct Model {
     pub parts: Vec<Part>,
     /// Reading costs money where they are: their loads are followed, and nothing is read for them.
     pub observe_only: bool,
+    /// Others may change its files and nothing tells of it: what is known of it holds for one load.
+    pub changes_unseen: bool,
 }
 
 /// The answer to "what is this file part of?".

@@ -414,6 +414,9 @@ impl Engine {
         };
         self.wanting.remove(&id);
         self.holdings.leave(&load, &self.budget);
+        if load.model.changes_unseen {
+            self.library.forget(load.key);
+        }
         let number = load.key.device;
         if let Some(knowledge) = self.devices.get_mut(&number).and_then(Device::news) {
             actions.push(Action::Keep {

@@ -75,6 +75,7 @@ impl<'a> World<'a> {
             name: "sim".into(),
             layout: scenario.layout,
             observe_only: false,
+            changes_unseen: false,
             parts: parts.collect(),
         };
         let mut world = Self {

@@ -42,6 +42,7 @@ pub fn description(size: u64) -> Description {
         name: "m".into(),
         layout: LayoutKind::Single,
         observe_only: false,
+        changes_unseen: false,
         parts: vec![part],
     };
     Description {

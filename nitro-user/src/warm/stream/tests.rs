@@ -45,6 +45,7 @@ impl Bench {
             name: "m".into(),
             layout: LayoutKind::Single,
             observe_only: false,
+            changes_unseen: false,
             parts: vec![part],
         });
         let (commands, inbox) = sync_channel(8);
