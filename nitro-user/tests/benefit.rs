@@ -12,7 +12,7 @@ use nitro_user::{
         happening::Skip,
         input::{FileCounts, StepEnd},
         load::Stage,
-        plan::device::Knowledge,
+        plan::device::{Knowledge, Setback},
         receipt::Receipt,
     },
     units::{ByteRange, Moment, Rate, STEP},
@@ -155,7 +155,7 @@ fn where_it_was_learned_before_the_window_halves_at_once_and_closes() {
     let knowledge = Knowledge {
         rate: Some(Rate(100.0 * MB)),
         reads_alone: Some(Rate(50.0 * MB)),
-        maps_alone: None,
+        ..Knowledge::default()
     };
     bench.read(0);
     bench.feed(Input::Recalled {
@@ -189,4 +189,44 @@ fn help_that_helps_goes_on_after_the_trial() {
         .and_then(|kept| kept.reads_alone)
         .expect("it was measured");
     assert!((alone.0 / MB - 15.0).abs() < 2.0, "{alone}");
+}
+
+#[test]
+fn after_loads_that_were_harmed_the_next_are_left_alone_until_help_is_tried_again() {
+    let mut bench = Bench::new(Rate(20.0 * MB), Rate(50.0 * MB));
+    let mut told = Vec::new();
+    for _ in 0..12 {
+        bench.warm.fill(false);
+        (bench.receipt, bench.own) = (None, 0);
+        for step in 0..STEPS / 8 {
+            bench.read(step);
+        }
+        bench.feed(Input::Ended { process: READER });
+        bench.now = Moment(bench.now.0 + 60_000_000_000);
+        let receipt = bench.receipt.as_ref().expect("one for each");
+        assert_eq!(receipt.skipped, [Skip::NoGain]);
+        told.push(receipt.warmed_late.0 > 0);
+    }
+    let (tried, left) = (true, false);
+    assert_eq!(
+        told,
+        [
+            tried, left, tried, left, left, left, tried, left, left, left, left, left
+        ]
+    );
+    // The device is exchanged for one that serves two as well as one.
+    bench.together = bench.alone;
+    for _ in 0..4 {
+        bench.warm.fill(false);
+        (bench.receipt, bench.own) = (None, 0);
+        for step in 0..STEPS / 8 {
+            bench.read(step);
+        }
+        bench.feed(Input::Ended { process: READER });
+        bench.now = Moment(bench.now.0 + 60_000_000_000);
+    }
+    let receipt = bench.receipt.expect("the last one");
+    assert!(receipt.skipped.is_empty() && receipt.warmed_late.0 > 0, "{receipt:?}");
+    let kept = bench.kept.last().expect("it was kept");
+    assert_eq!(kept.reads_setback, Setback::default());
 }

@@ -22,11 +22,12 @@ use super::{
     layout::{Content, Listed, Refusal, Seen, View, group_of, read_small},
     links::{Anchor, Target, resolve},
     listing::Names,
-    model::{AT_REST, Description, LayoutKind, Model, Part},
+    model::{AT_REST, Description, LayoutKind, Model, Part, Place},
+    stores::Store,
     table::{DirNumber, Found, NodeKind, NodeNumber, Table},
 };
 use crate::{
-    sys::{clock, open::open_beneath},
+    sys::{clock, open::open_beneath, stat::generation_of},
     units::{FileId, Moment},
 };
 
@@ -210,6 +211,7 @@ impl CatalogView<'_> {
                         parts: vec![part],
                         observe_only: self.devices.observes_only(file.device, &seen.path),
                         lent: false,
+                        changes_unseen: self.changes_unseen(file),
                     },
                     0,
                 ));
@@ -227,9 +229,15 @@ impl CatalogView<'_> {
                 parts,
                 observe_only: self.devices.observes_only(file.device, &seen.path),
                 lent: false,
+                changes_unseen: self.changes_unseen(file),
             },
             position,
         ))
+    }
+
+    /// Whether no event tells of all changes to the file: on a server others make them.
+    fn changes_unseen(&self, file: FileId) -> bool {
+        self.devices.store_of(file.device) != Store::Local
     }
 
     fn part(&self, file: FileId, size: u64, header: u64) -> Option<Part> {
@@ -238,14 +246,25 @@ impl CatalogView<'_> {
         let root = self.anchors.get(root as usize)?.root.path.clone();
         self.dirs.borrow_mut().insert(self.table.parent(node));
         self.files.borrow_mut().insert(file);
+        let place = Place {
+            root,
+            below: self.table.path_of(node).into(),
+        };
+        let of_directory = self.table.dir(self.table.parent(node))?.identity;
+        let is_elsewhere = of_directory.is_some_and(|(device, _)| device != file.device);
+        let layer = is_elsewhere.then(|| self.devices.layer_of(&place)).flatten();
+        let generation = if is_elsewhere && layer.is_none() {
+            open_beneath(&place.root, &place.below).map_or(0, generation_of)
+        } else {
+            0
+        };
         Some(Part {
             file,
             size,
             header,
-            place: super::model::Place {
-                root,
-                below: self.table.path_of(node).into(),
-            },
+            generation,
+            place,
+            layer,
         })
     }
 

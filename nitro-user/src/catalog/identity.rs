@@ -2,24 +2,27 @@
 //!
 //! In: the answers of `statx`, and the mount table. Out: [`FileId`] and [`FileVersion`]. The eBPF programs see
 //! `super_block.s_dev`; `stat` shows something else on btrfs. `/proc/self/mountinfo` prints `s_dev`, and `statx` names
-//! the mount, so the two together give it. On overlayfs the page cache belongs to the file of the layer below, which
-//! no system call names: there the identity found here is the overlay's, and only watching the layers' own directories
-//! shows accesses. btrfs numbers inodes per subvolume, so two subvolumes can share an identity; the kernel side
+//! the mount, so the two together give it. On overlayfs the page cache belongs to the file of a layer, which is looked
+//! for in the layers' directories (see [`crate::sys::overlay`]). btrfs numbers inodes per subvolume, so two subvolumes can share an identity; the kernel side
 //! cannot tell them apart either.
 
 use std::{
     collections::HashMap,
+    ffi::CString,
     io,
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
-    sync::RwLock,
+    sync::{Arc, PoisonError, RwLock},
 };
 
-use super::stores::Store;
+use super::{model::Place, stores::Store};
 use crate::{
     sys::{
-        mounts,
+        mounts::{self, Mounts},
+        open::open_directory_beneath,
+        overlay::{Layers, Overlay},
         stat::{self, Status, kernel_device},
+        top::Top,
     },
     units::{FileId, FileVersion},
 };
@@ -27,12 +30,17 @@ use crate::{
 /// Entries after which the table is thrown away and learned anew: mounts that come and go must not add up.
 const MOST_KNOWN: usize = 65_536;
 
+/// What is known of mounts, by their number and `st_dev`.
+type OfMounts<T> = RwLock<HashMap<(u64, u32), T>>;
+
 /// The devices behind the mounts; shared by all threads.
 #[derive(Debug)]
 pub struct Devices {
     mountinfo: PathBuf,
-    known: RwLock<HashMap<(u64, u32), u32>>,
+    known: OfMounts<u32>,
     stores: RwLock<HashMap<u32, Store>>,
+    /// For each mount, the overlay that it is of.
+    overlays: OfMounts<Option<Arc<Overlay>>>,
     /// Directories below which reading is wanted though it costs money.
     fetch: Vec<PathBuf>,
 }
@@ -50,6 +58,7 @@ impl Devices {
             mountinfo: mountinfo.to_owned(),
             known: RwLock::default(),
             stores: RwLock::default(),
+            overlays: RwLock::default(),
             fetch: Vec::new(),
         }
     }
@@ -68,14 +77,14 @@ impl Devices {
 
     /// What kind of store a device is.
     pub fn store_of(&self, device: u32) -> Store {
-        let known = self.stores.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = self.stores.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = known.get(&device) {
             return *store;
         }
         drop(known);
         let table = std::fs::read(&self.mountinfo).unwrap_or_default();
         let store = store_in(&table, device).unwrap_or_default();
-        let mut known = self.stores.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.stores.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_KNOWN {
             known.clear();
         }
@@ -85,14 +94,47 @@ impl Devices {
 
     /// Forgets everything: call it when the mount table has changed, since mount numbers are used again.
     pub fn forget(&self) {
-        self.stores
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clear();
-        self.known
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clear();
+        self.stores.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.known.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.overlays.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The layers of the directory `below` `root`, which has this `status`; `None` where no overlay is mounted.
+    pub fn layers_of(&self, root: &Top, below: &Path, status: &Status) -> Option<Layers> {
+        let overlay = self.overlay_at(root, status)?;
+        Some(overlay.layers_of(&root.native().join(below)))
+    }
+
+    /// Where the file is that the page cache belongs to, for the one at `place` on an overlay; `None` on any other file system, and where it is not found.
+    pub fn layer_of(&self, place: &Place) -> Option<Place> {
+        let (directory, name) = (place.below.parent()?, place.below.file_name()?);
+        let opened = open_directory_beneath(&place.root, directory).ok()?;
+        let layers = self.layers_of(&place.root, directory, &stat::status_of(&opened).ok()?)?;
+        let name = CString::new(name.as_bytes()).ok()?;
+        let (_, root, below) = layers.file(&name, &stat::status_at(opened.as_fd(), &name).ok()?)?;
+        Some(Place { root, below })
+    }
+
+    fn overlay_at(&self, root: &Top, status: &Status) -> Option<Arc<Overlay>> {
+        let key = (status.mount?, status.st_dev);
+        let known = self.overlays.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(overlay) = known.get(&key) {
+            return overlay.clone();
+        }
+        drop(known);
+        // A mount of another namespace is in the table of its processes alone.
+        let table = match root.process() {
+            Some(process) => format!("/proc/{process}/mountinfo").into(),
+            None => self.mountinfo.clone(),
+        };
+        let mounts = Mounts::read(&table).ok()?;
+        let overlay = mounts.numbered(key.0).and_then(Overlay::of).map(Arc::new);
+        let mut known = self.overlays.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(key, overlay.clone());
+        overlay
     }
 
     /// The kernel's device number of the file system that `status` was found on; `st_dev` where the mount is not known.
@@ -102,19 +144,14 @@ impl Devices {
         };
         // The pair is the key: a mount number that was given to another file system meanwhile comes with another st_dev.
         let key = (mount, status.st_dev);
-        if let Some(device) = self
-            .known
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .get(&key)
-        {
+        if let Some(device) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return *device;
         }
         let device = std::fs::read(&self.mountinfo)
             .ok()
             .and_then(|table| device_in(&table, mount));
         let device = device.unwrap_or(status.st_dev);
-        let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_KNOWN {
             known.clear();
         }

@@ -284,13 +284,19 @@ impl Readers {
         let Some(before) = self.known.insert(file, Known { size, process, answer }) else {
             return true;
         };
-        // Another reader may lend what the last one did not; another size is another file.
-        let stands = before.size == size && matches!(before.answer, Answer::Model(_));
+        let is_model = matches!(before.answer, Answer::Model(_));
+        let (same_file, same_reader) = (before.size == size, before.process == process);
         let asked = !matches!(before.answer, Answer::Open);
-        if stands && let Some(known) = self.known.get_mut(&file) {
+        // What was said holds for whoever it was said for; the next load asks again, since changes on a server are not told.
+        if is_model
+            && same_file
+            && same_reader
+            && let Some(known) = self.known.get_mut(&file)
+        {
             known.answer = before.answer;
         }
-        stands || !asked || self.send(CatalogEvent::Changed(file))
+        // Another reader may lend what the last one did not; another size is another file.
+        is_model && same_file || !asked || self.send(CatalogEvent::Changed(file))
     }
 
     /// Borrows a file for a while, if it is one that will be described.

@@ -25,10 +25,11 @@ use nix::{
     },
 };
 
-use super::{exclude::Exclude, growing::RECENT, identity::Devices, table::DirNumber};
+use super::{exclude::Exclude, growing::RECENT, identity::Devices, stores::Store, table::DirNumber};
 use crate::{
     sys::{
         open::open_directory_beneath,
+        overlay::Layers,
         stat::{Kind, Status, status_at, status_of},
         top::Top,
     },
@@ -78,6 +79,8 @@ impl Job {
 pub(super) enum Watching {
     /// Watched.
     By(WatchDescriptor),
+    /// Watched, and not all changes are told: those on a server by its other clients, and an overlay's new copies of files that are opened for writing.
+    InPart(WatchDescriptor),
     /// Nobody asked for it.
     Unasked,
     /// The limit of the user is reached.
@@ -103,6 +106,8 @@ pub(super) enum Listing {
     Failed { dir: DirNumber, error: io::Error },
     /// A pseudo file system is mounted here.
     Pseudo { dir: DirNumber },
+    /// It is on an overlay, of whose layers none can be reached: its names follow, but nobody will be seen to read them.
+    Veiled { dir: DirNumber },
 }
 
 /// Names of a directory and what is behind them.
@@ -195,7 +200,12 @@ pub(super) fn list(job: &Job, devices: &Devices, inotify: Option<&Inotify>, sink
         sink(Listing::Pseudo { dir });
         return;
     }
+    let identities = Identities::of(job, devices, &status);
     let watching = inotify.map_or(Watching::Unasked, |inotify| watch(inotify, &opened));
+    let watching = match watching {
+        Watching::By(watch) if identities.change_unseen(&status) => Watching::InPart(watch),
+        other => other,
+    };
     if !sink(Listing::Opened {
         dir,
         identity: (status.st_dev, status.inode),
@@ -203,7 +213,12 @@ pub(super) fn list(job: &Job, devices: &Devices, inotify: Option<&Inotify>, sink
     }) {
         return;
     }
-    let end = match read(job, opened, devices, &mut |names| sink(Listing::Names { dir, names })) {
+    if identities.are_unknown() && !sink(Listing::Veiled { dir }) {
+        return;
+    }
+    let end = match read(job, opened, &identities, &mut |names| {
+        sink(Listing::Names { dir, names })
+    }) {
         Ok(true) => Listing::Complete { dir },
         Ok(false) => return,
         Err(error) => failed(error),
@@ -236,13 +251,48 @@ fn watch(inotify: &Inotify, opened: &OwnedFd) -> Watching {
     }
 }
 
+/// What the page cache knows the files of a directory by.
+struct Identities<'a> {
+    devices: &'a Devices,
+    /// Where the page cache belongs to the files of a layer.
+    layers: Option<Layers>,
+}
+
+impl<'a> Identities<'a> {
+    fn of(job: &Job, devices: &'a Devices, directory: &Status) -> Self {
+        let layers = devices.layers_of(&job.root, &job.below, directory);
+        Self { devices, layers }
+    }
+
+    /// Whether files in the directory change without an event of it. Looking at what is paid for by the request is not worth it.
+    fn change_unseen(&self, directory: &Status) -> bool {
+        self.layers.is_some() || self.devices.store_of(self.devices.device_of(directory)) == Store::Remote
+    }
+
+    fn are_unknown(&self) -> bool {
+        self.layers.as_ref().is_some_and(Layers::are_out_of_reach)
+    }
+
+    fn file_id(&self, name: &CStr, status: &Status) -> FileId {
+        let layers = self.layers.as_ref().filter(|_| status.kind == Kind::File);
+        match layers.and_then(|layers| layers.file(name, status)) {
+            Some((found, ..)) => self.devices.file_id(&found),
+            None => self.devices.file_id(status),
+        }
+    }
+}
+
 /// Reads all names. `Ok(false)`: the sink wants no more.
-fn read(job: &Job, opened: OwnedFd, devices: &Devices, sink: &mut dyn FnMut(Names) -> bool) -> io::Result<bool> {
+fn read(
+    job: &Job,
+    opened: OwnedFd,
+    identities: &Identities<'_>,
+    sink: &mut dyn FnMut(Names) -> bool,
+) -> io::Result<bool> {
     let mut opened = Dir::from_fd(opened)?;
     let mut names = Names::default();
     // Statuses are asked relative to a descriptor of its own: the iterator holds the first one.
     let at = opened.as_fd().try_clone_to_owned()?;
-    let mut device: Option<((Option<u64>, u32), u32)> = None;
     for entry in opened.iter() {
         let entry = entry?;
         let name = entry.file_name();
@@ -254,13 +304,7 @@ fn read(job: &Job, opened: OwnedFd, devices: &Devices, sink: &mut dyn FnMut(Name
             Some(Type::File | Type::Symlink) | None => {
                 // A file that vanished meanwhile is no error.
                 if let Ok(status) = status_at(at.as_fd(), name) {
-                    let key = (status.mount, status.st_dev);
-                    let number = match device {
-                        Some((known, number)) if known == key => number,
-                        _ => devices.device_of(&status),
-                    };
-                    device = Some((key, number));
-                    push_status(&mut names, &at, name, &status, number);
+                    push_status(&mut names, &at, name, &status, identities);
                 }
             }
             Some(Type::Fifo | Type::CharacterDevice | Type::BlockDevice | Type::Socket) => {}
@@ -272,13 +316,10 @@ fn read(job: &Job, opened: OwnedFd, devices: &Devices, sink: &mut dyn FnMut(Name
     Ok(names.entries.is_empty() || sink(names))
 }
 
-fn push_status(names: &mut Names, at: &OwnedFd, name: &CStr, status: &Status, device: u32) {
+fn push_status(names: &mut Names, at: &OwnedFd, name: &CStr, status: &Status, identities: &Identities<'_>) {
     match status.kind {
         Kind::File => {
-            let file = FileId {
-                device,
-                inode: status.inode,
-            };
+            let file = identities.file_id(name, status);
             names.push(
                 name.to_bytes(),
                 What::File {
@@ -307,12 +348,13 @@ fn push_status(names: &mut Names, at: &OwnedFd, name: &CStr, status: &Status, de
 /// The directory cannot be opened.
 pub(super) fn look<'a>(job: &Job, names: impl IntoIterator<Item = &'a [u8]>, devices: &Devices) -> io::Result<Names> {
     let mut found = Names::default();
-    let (opened, _) = open(job)?;
+    let (opened, status) = open(job)?;
+    let identities = Identities::of(job, devices, &status);
     let kept = names.into_iter().filter(|name| !job.leaves_out(name));
     for name in kept {
         let Ok(name) = CString::new(name) else { continue };
         if let Ok(status) = status_at(opened.as_fd(), &name) {
-            push_status(&mut found, &opened, &name, &status, devices.device_of(&status));
+            push_status(&mut found, &opened, &name, &status, &identities);
         }
     }
     Ok(found)

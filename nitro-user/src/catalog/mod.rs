@@ -231,13 +231,14 @@ impl Catalog {
         })
     }
 
-    /// Notes whether changes of a directory are told.
+    /// Notes whether all changes of a directory are told.
     fn watching(&mut self, dir: DirNumber, watching: Watching) {
         match watching {
             Watching::By(_) | Watching::Unasked => {
                 self.uncovered.remove(&dir);
                 return;
             }
+            Watching::InPart(_) => {}
             Watching::Exhausted => self.warnings.once("inotify", || {
                 "no inotify watches left: changes in some directories are noticed within a minute only; \
                  raise fs.inotify.max_user_watches"

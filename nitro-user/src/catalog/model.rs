@@ -79,11 +79,20 @@ pub struct Part {
     /// Bytes at its start that tools read just to list it; reading no further is weak evidence.
     /// 0 where the format is not known.
     pub header: u64,
-    /// Where the warmers find it.
+    /// The inode's generation where its number is not the only one on the file system (btrfs: each subvolume counts for itself), else 0.
+    pub generation: u32,
+    /// Where it is.
     pub place: Place,
+    /// Where the file is that the page cache belongs to, if that is another one: a layer's, on an overlay.
+    pub layer: Option<Place>,
 }
 
 impl Part {
+    /// Where the warmers find it.
+    pub fn source(&self) -> &Place {
+        self.layer.as_ref().unwrap_or(&self.place)
+    }
+
     /// Whether it is the absolute path `path`, or below it.
     pub fn is_at(&self, path: &Path) -> bool {
         self.place.root.join(&self.place.below).starts_with(path)
@@ -103,6 +112,8 @@ pub struct Model {
     pub observe_only: bool,
     /// The agent may not open them: they are borrowed of whoever has them open.
     pub lent: bool,
+    /// Others may change its files and nothing tells of it: what is known of it holds for one load.
+    pub changes_unseen: bool,
 }
 
 /// The answer to "what is this file part of?".

@@ -221,6 +221,15 @@ impl Scan<'_> {
             Listing::Names { .. } => {}
             Listing::Complete { dir } => self.sweep(dir),
             Listing::Failed { dir, error } => self.failed(dir, &error),
+            Listing::Veiled { dir } => {
+                let path = self.catalog.path_of_dir(dir);
+                self.catalog.warnings.once("overlay", || {
+                    format!(
+                        "{path:?} is on an overlay whose layers cannot be reached from here: nobody is seen to read its files; \
+                         --watch the directory of the layer that holds them"
+                    )
+                });
+            }
             Listing::Pseudo { dir } => {
                 self.unseen.remove(&dir);
                 self.catalog.table.empty(dir, self.delta);
@@ -262,7 +271,7 @@ impl Scan<'_> {
             self.catalog.table.empty(dir, self.delta);
         }
         let watch = match watching {
-            Watching::By(watch) => Some(watch),
+            Watching::By(watch) | Watching::InPart(watch) => Some(watch),
             Watching::Unasked => known.1,
             Watching::Exhausted | Watching::Refused => None,
         };

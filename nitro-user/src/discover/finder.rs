@@ -18,7 +18,8 @@ use super::{
     walk::{self, Place, Stop, User},
 };
 use crate::sys::{
-    mounts::{self, Mounts},
+    mounts::{self, Mount, Mounts},
+    overlay::Overlay,
     top::{Elsewhere, Top},
 };
 
@@ -305,12 +306,20 @@ impl Look {
     /// Whether nothing speaks against the directory.
     fn watch(&self, place: &Place, asked: &Asked) -> Result<(), Away> {
         let homes: Vec<PathBuf> = self.homes.iter().chain(&asked.home).cloned().collect();
-        let objection = if judge::is_overlay(&place.mount.kind) {
+        let objection = if is_opaque(&place.mount) {
             Some(Objection::Overlay)
         } else {
             judge::objection(&place.path, &homes)
         };
         objection.map_or(Ok(()), |objection| Err(Away::To(place.path.clone(), objection)))
+    }
+}
+
+/// Whether the pages of the files on a mount belong to other files, which cannot be found.
+fn is_opaque(mount: &Mount) -> bool {
+    match mount.kind.as_str() {
+        "overlay" => Overlay::of(mount).is_none_or(|overlay| overlay.is_out_of_reach()),
+        kind => matches!(kind, "aufs" | "unionfs"),
     }
 }
 

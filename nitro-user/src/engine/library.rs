@@ -26,11 +26,21 @@ const REMEMBERED: usize = 65_536;
 struct Part {
     model: Arc<Model>,
     position: usize,
-    /// Of the first access that told one, 0 before.
+    /// As the catalog told it, else of the first access that did; 0 before.
     generation: u32,
     written: Option<Moment>,
     /// When the catalog said so.
     learned: Moment,
+}
+
+impl Part {
+    /// Whether files of other subvolumes may have its number.
+    fn is_one_of_several(&self) -> bool {
+        self.model
+            .parts
+            .get(self.position)
+            .is_some_and(|part| part.generation != 0)
+    }
 }
 
 #[derive(Debug)]
@@ -78,6 +88,8 @@ impl Library {
             Some(Known::Part(part)) => {
                 match (part.generation, access.generation) {
                     (0, now) => part.generation = now,
+                    // The number is not this file's alone, and it is not this file that is read.
+                    (was, now) if now != 0 && now != was && part.is_one_of_several() => return Lookup::Stranger,
                     (was, now) if now != 0 && now != was => return Lookup::Reused,
                     _ => {}
                 }
@@ -112,22 +124,23 @@ impl Library {
         let known = match description {
             Some(found) if found.position < found.model.parts.len() => {
                 // The other parts belong to the same model: no need to ask for each.
-                for (position, file) in found.model.parts.iter().map(|part| part.file).enumerate() {
-                    if !matches!(self.files.get(&file), Some(Known::Asked(_))) {
-                        let part = Part {
+                for (position, part) in found.model.parts.iter().enumerate() {
+                    if !matches!(self.files.get(&part.file), Some(Known::Asked(_))) {
+                        let other = Part {
                             model: found.model.clone(),
                             position,
-                            generation: 0,
+                            generation: part.generation,
                             written: None,
                             learned: now,
                         };
-                        self.files.insert(file, Known::Part(part));
+                        self.files.insert(part.file, Known::Part(other));
                     }
                 }
+                let told = found.model.parts.get(found.position);
                 Known::Part(Part {
+                    generation: told.map_or(0, |part| part.generation),
                     model: found.model,
                     position: found.position,
-                    generation: 0,
                     written: found.written,
                     learned: now,
                 })

@@ -317,7 +317,7 @@ impl Load {
     }
 
     /// Strong evidence.
-    fn confirm(&mut self, at: Moment, device: &Device, budget: &Budget, actions: &mut Vec<Action>) {
+    fn confirm(&mut self, at: Moment, device: &mut Device, budget: &Budget, actions: &mut Vec<Action>) {
         let announced = self.stage == Stage::Announced;
         self.stage = Stage::Confirmed;
         self.evidence = self.evidence.max(Evidence::Progress);
@@ -339,6 +339,7 @@ impl Load {
             )));
         }
         self.only_observe(actions);
+        self.learn_from_others(device, actions);
     }
 
     /// The command line of `process` named part `part`.

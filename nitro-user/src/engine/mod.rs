@@ -164,7 +164,7 @@ impl Engine {
                     }
                 }
             }
-            Input::Recalled { device, knowledge } => self.recalled(device, knowledge),
+            Input::Recalled { device, knowledge } => self.recalled(device, knowledge, &mut actions),
             Input::Gone { file } => self.gone(file, true, &mut actions),
             Input::Unwatched { path } => self.unwatched(&path, &mut actions),
             // What is read on may still be right: a worker that meets another file says so. The next access asks the catalog again.
@@ -352,11 +352,11 @@ impl Engine {
         id
     }
 
-    fn recalled(&mut self, number: u32, knowledge: Knowledge) {
+    fn recalled(&mut self, number: u32, knowledge: Knowledge, actions: &mut Vec<Action>) {
         let device = self.devices.entry(number).or_default();
         device.recall(knowledge);
         for load in self.loads.values_mut().filter(|load| load.key.device == number) {
-            load.recalled(device);
+            load.recalled(device, actions);
         }
     }
 
@@ -414,6 +414,9 @@ impl Engine {
         };
         self.wanting.remove(&id);
         self.holdings.leave(&load, &self.budget);
+        if load.model.changes_unseen {
+            self.library.forget(load.key);
+        }
         let number = load.key.device;
         if let Some(knowledge) = self.devices.get_mut(&number).and_then(Device::news) {
             actions.push(Action::Keep {

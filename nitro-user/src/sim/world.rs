@@ -68,12 +68,15 @@ impl<'a> World<'a> {
                 root: Path::new("/sim").into(),
                 below: PathBuf::from(format!("{index}")),
             },
+            generation: 0,
+            layer: None,
         });
         let model = Model {
             name: "sim".into(),
             layout: scenario.layout,
             observe_only: false,
             lent: false,
+            changes_unseen: false,
             parts: parts.collect(),
         };
         let mut world = Self {

@@ -220,6 +220,7 @@ mod tests {
             rate: Some(Rate(rate)),
             reads_alone: None,
             maps_alone: Some(Rate(rate / 8.0)),
+            ..Knowledge::default()
         }
     }
 

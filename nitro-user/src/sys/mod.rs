@@ -15,6 +15,7 @@ pub mod lent;
 pub mod memory;
 pub mod mounts;
 pub mod open;
+pub mod overlay;
 pub mod page_cache;
 pub mod pass;
 pub mod power;

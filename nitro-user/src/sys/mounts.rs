@@ -31,6 +31,8 @@ pub struct Mount {
     pub point: PathBuf,
     /// The type of the file system: `ext4`, `nfs4`, `fuse.sshfs`.
     pub kind: String,
+    /// What the file system says of itself, escaped as in the table: `rw,lowerdir=/a:/b`.
+    pub options: Vec<u8>,
 }
 
 /// All mounts that a process sees, in the order in which they were made.
@@ -92,13 +94,16 @@ fn mount(line: &[u8]) -> Option<Mount> {
     let device = text(fields.nth(1)?)?;
     let (major, minor) = device.split_once(':')?;
     let (shows, point) = (unescape(fields.next()?), unescape(fields.next()?));
-    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = fields.next()?;
+    let options = fields.nth(1).unwrap_or_default().to_vec();
     Some(Mount {
         number,
         device: kernel_device(major.parse().ok()?, minor.parse().ok()?),
         shows: shows.into(),
         point: point.into(),
         kind: text(kind)?,
+        options,
     })
 }
 
@@ -142,6 +147,10 @@ mod tests {
         assert_eq!(kind("/mnt/my diskette"), Some("ext4"));
         assert_eq!(kind("/proc"), Some("proc"));
         assert_eq!(mounts.numbered(31).map(|mount| mount.device), Some(8 << 20 | 1));
+        assert_eq!(
+            mounts.numbered(31).map(|mount| mount.options.as_slice()),
+            Some(&b"rw"[..])
+        );
         assert_eq!(unescape(b"a\\04").as_bytes(), b"a\\04");
     }
 

@@ -49,6 +49,15 @@ impl Top {
         self.elsewhere.map(|elsewhere| elsewhere.process)
     }
 
+    /// Its path for the processes of its own namespace.
+    pub fn native(&self) -> PathBuf {
+        let Some(elsewhere) = self.elsewhere else {
+            return self.path.to_path_buf();
+        };
+        let below = self.path.strip_prefix(elsewhere.root()).unwrap_or(Path::new(""));
+        Path::new("/").join(below)
+    }
+
     /// Where to begin, and the way from there; without a descriptor, at `/`.
     ///
     /// # Errors

@@ -391,7 +391,8 @@ impl Stream {
 
 /// Opens a part by its place, if it is what the catalog said.
 fn open_part(part: &Part) -> Result<File, Trouble> {
-    let opened = open::open_beneath(&part.place.root, &part.place.below);
+    let source = part.source();
+    let opened = open::open_beneath(&source.root, &source.below);
     let file = opened.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Trouble::Stale,
         _ => Trouble::Io(error),

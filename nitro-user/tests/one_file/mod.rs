@@ -35,12 +35,15 @@ pub fn description(size: u64) -> Description {
         size,
         header: 4096,
         place,
+        generation: 0,
+        layer: None,
     };
     let model = Model {
         name: "m".into(),
         layout: LayoutKind::Single,
         observe_only: false,
         lent: false,
+        changes_unseen: false,
         parts: vec![part],
     };
     Description {

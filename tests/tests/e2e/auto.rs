@@ -267,6 +267,41 @@ fn a_directory_that_only_another_namespace_sees_is_reached_through_a_process_the
 }
 
 #[test]
+fn what_a_container_keeps_in_its_own_overlay_is_followed_in_the_layers() {
+    scenario(256, |bed| {
+        let (image, weights) = models(bed, "image/models");
+        let [upper, work, inside] = ["upper", "work", "inside"].map(|name| bed.dir(name));
+        let setup = format!(
+            "mount -t overlay overlay -o lowerdir={},upperdir={},workdir={} {}",
+            bed.dir("image").display(),
+            upper.display(),
+            work.display(),
+            inside.display()
+        );
+        let container = in_a_namespace(&setup, &[("OLLAMA_MODELS", &inside.join("models"))]);
+        until("it is mounted there", || {
+            fs::read_to_string(format!("/proc/{}/comm", container.pid())).is_ok_and(|name| name == "sleep\n")
+        });
+        bed.limit(200);
+        let agent = auto(bed);
+        let there = PathBuf::from(format!("/proc/{}/root{}/models", container.pid(), inside.display()));
+        let found = directory(&agent, &there).unwrap();
+        assert_eq!(number(&found, "models"), 1, "{found:#}");
+        let mut reader = bed.reader(&there.join(weights.strip_prefix(&image).unwrap()));
+        for _ in 0..16 {
+            reader.read(MIB, MIB);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        until("it is warmed", || resident_all(&weights) >= 32 * MIB);
+        reader.end();
+        drop(container);
+        within(Duration::from_secs(1), "it is gone", || {
+            directory(&agent, &there).is_none()
+        });
+    });
+}
+
+#[test]
 fn what_hostile_processes_say_is_not_watched_and_does_no_harm() {
     scenario(256, |bed| {
         let base = bed.disk.path();

@@ -2,7 +2,9 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use nix::mount::{MsFlags, mount};
@@ -60,6 +62,47 @@ fn a_model_on_btrfs_is_warmed() {
     scenario_on(Format::Btrfs, 512, a_model_is_warmed);
 }
 
+fn btrfs(words: &[&str], paths: &[&Path]) {
+    let done = Command::new("btrfs").args(words).args(paths).output().unwrap();
+    assert!(
+        done.status.success(),
+        "{words:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+#[test]
+fn a_file_of_another_subvolume_with_the_same_number_is_not_taken_for_the_model() {
+    scenario_on(Format::Btrfs, 512, |bed| {
+        let [models, others] = ["models", "others"].map(|name| bed.disk.path().join(name));
+        let mut files = Vec::new();
+        for (seed, subvolume) in [(1, &models), (2, &others)] {
+            btrfs(&["subvolume", "create"], &[subvolume]);
+            let path = subvolume.join("m.gguf");
+            gguf::write(&path, seed, SIZE, None).unwrap();
+            // Each in a transaction of its own: that is what generations count.
+            btrfs(&["filesystem", "sync"], &[bed.disk.path()]);
+            cool(&path);
+            files.push(path);
+        }
+        let inodes: Vec<u64> = files.iter().map(|path| path.metadata().unwrap().ino()).collect();
+        assert_eq!(inodes[0], inodes[1], "numbers begin anew in each subvolume");
+        bed.limit(200);
+        let agent = bed.start(Agent::new(&binary(), &models));
+        for (path, is_ours) in [(&files[1], false), (&files[0], true), (&files[1], false)] {
+            cool(path);
+            let truth = bed.truth(path);
+            let mut reader = bed.reader(path);
+            assert_eq!(reader.read_to_end(MIB), truth);
+            let pid = reader.end();
+            at_rest(&agent);
+            let told = happenings(&agent, pid);
+            assert_eq!(!told.is_empty(), is_ours, "{path:?}: {told:?}");
+        }
+        assert!(agent.stop().unwrap().status.success());
+    });
+}
+
 /// Something mounted; unmounted on drop.
 struct Mounted(PathBuf);
 
@@ -114,20 +157,65 @@ fn overlay(bed: &Bed) -> (Mounted, PathBuf, PathBuf) {
     (merged, below, above)
 }
 
+/// A load of `above` by an agent that watches the overlay.
+fn is_warmed_through(bed: &Bed, merged: &Mounted, above: &Path, truth: u64) {
+    let agent = bed.start(Agent::new(&binary(), &merged.0));
+    let mut reader = bed.reader(above);
+    assert_eq!(reader.read_to_end(MIB).checksum, truth);
+    let receipt = receipt(&agent, reader.end());
+    assert_adds_up(&receipt);
+    assert!(warmed(&receipt) > SIZE / 4, "{receipt:#}");
+    assert_eq!(receipt["model"], "llama:8b", "{receipt:#}");
+    assert!(agent.stop().unwrap().status.success());
+}
+
 #[test]
-fn a_watched_overlay_is_read_as_ever_and_its_loads_are_not_seen() {
+fn a_watched_overlay_is_followed_in_its_layers() {
+    scenario(384, |bed| {
+        let (merged, below, above) = overlay(bed);
+        let truth = bed.truth(&below).checksum;
+        bed.limit(200);
+        is_warmed_through(bed, &merged, &above, truth);
+        // What an image held is opened for writing: from now on the file of the upper layer is read.
+        cool(&below);
+        fs::OpenOptions::new().append(true).open(&above).unwrap();
+        let upper = bed
+            .disk
+            .path()
+            .join("upper")
+            .join(above.strip_prefix(&merged.0).unwrap());
+        assert_eq!(upper.metadata().unwrap().len(), below.metadata().unwrap().len());
+        fs::File::open(&upper).unwrap().sync_all().unwrap();
+        cool(&upper);
+        is_warmed_through(bed, &merged, &above, truth);
+        drop(merged);
+    });
+}
+
+#[test]
+fn an_overlay_whose_layers_are_out_of_reach_is_read_as_ever_and_its_loads_are_not_seen() {
     scenario(384, |bed| {
         let (merged, below, above) = overlay(bed);
         let truth = bed.truth(&below);
         bed.limit(200);
+        // The names that the mount knows its layers by lead nowhere.
+        for layer in ["lower", "upper"] {
+            let path = bed.disk.path().join(layer);
+            fs::rename(&path, path.with_extension("moved")).unwrap();
+        }
         let agent = bed.start(Agent::new(&binary(), &merged.0));
         let mut reader = bed.reader(&above);
         assert_eq!(reader.read_to_end(MIB), truth);
         let pid = reader.end();
         at_rest(&agent);
-        // The page cache belongs to the file of the layer below, whose identity no system call names.
         assert_eq!(happenings(&agent, pid), []);
-        assert!(agent.stop().unwrap().status.success());
+        let end = agent.stop().unwrap();
+        assert!(end.status.success());
+        let said = end.lines.join("\n");
+        assert!(
+            said.contains("is on an overlay whose layers cannot be reached"),
+            "{said}"
+        );
         drop(merged);
     });
 }

@@ -146,3 +146,35 @@ fn a_store_that_stalls_holds_up_no_other_load() {
         assert!(agent.stop().unwrap().status.success());
     });
 }
+
+#[test]
+fn what_another_client_has_changed_on_the_server_is_seen_when_it_is_opened() {
+    scenario(384, |bed| {
+        let source = bed.dir("models").join("model.gguf");
+        gguf::write(&source, 1, 48 * MIB, None).unwrap();
+        let next = bed.dir("aside").join("next.gguf");
+        gguf::write(&next, 2, 96 * MIB, None).unwrap();
+        let remote = Remote::new(bed, |args| args.latency = 1.0);
+        let weights = remote.store.path().join("models/model.gguf");
+        cool(&weights);
+        let agent = Agent::new(&binary(), remote.store.path()).start(None).unwrap();
+        let load = |size: u64| {
+            let truth = StepReader::of(&source, None).read_to_end(MIB);
+            let mut reader = reader(&weights);
+            assert_eq!(reader.read_to_end(MIB), truth);
+            let receipt = receipt(&agent, reader.end());
+            assert_adds_up(&receipt);
+            // The access that told of the change belonged to the file as it was.
+            assert!(number(&receipt, "demanded") >> 20 >= size - 4, "{receipt:#}");
+            assert!(warmed(&receipt) > size * MIB / 2, "{receipt:#}");
+        };
+        load(48);
+        // No event tells of it here.
+        std::fs::rename(&next, &source).unwrap();
+        let size = source.metadata().unwrap().len();
+        until("the kernel has heard of it", || {
+            weights.metadata().unwrap().len() == size
+        });
+        load(96);
+    });
+}

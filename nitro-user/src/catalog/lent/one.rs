@@ -52,10 +52,13 @@ pub(super) fn describe(id: FileId, size: u64, place: Place, file: Option<&File>)
             file: id,
             size,
             header,
+            generation: 0,
             place,
+            layer: None,
         }],
         observe_only: file.is_none(),
         lent: true,
+        changes_unseen: true,
     };
     (model, view.disbelieved.into_inner())
 }

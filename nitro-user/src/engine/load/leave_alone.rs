@@ -55,21 +55,35 @@ impl Load {
         }
         let alone = *device.alone(self.kinds.only_reads());
         let advice = self.benefit.observe(at, progress, alone);
+        if advice == Advice::Worth {
+            device.did_well(self.kinds.only_reads());
+        }
         self.follow_advice(advice, actions);
     }
 
     /// Its processes have brought in `added` bytes themselves: it was asked how it gets on alone.
     pub(super) fn measured(&mut self, added: u64, device: &mut Device, actions: &mut Vec<Action>) {
         if self.stage == Stage::Confirmed {
-            let advice = self.benefit.added(added, device.alone(self.kinds.only_reads()));
+            let only_reads = self.kinds.only_reads();
+            let advice = self.benefit.added(added, device.alone(only_reads));
+            if advice == Advice::GiveUp {
+                device.harmed(only_reads);
+            }
             self.follow_advice(advice, actions);
+        }
+    }
+
+    /// Leaves it alone from the start where help has harmed others of its kind.
+    pub(super) fn learn_from_others(&mut self, device: &mut Device, actions: &mut Vec<Action>) {
+        if self.stage == Stage::Confirmed && device.declines(self.kinds.only_reads()) {
+            self.skip(Skip::NoGain, actions);
         }
     }
 
     fn follow_advice(&mut self, advice: Advice, actions: &mut Vec<Action>) {
         match advice {
             // Those with windows to fill are asked after every input.
-            Advice::GoOn | Advice::Resume => {}
+            Advice::GoOn | Advice::Resume | Advice::Worth => {}
             Advice::Halve => self.groups.iter_mut().for_each(|group| group.window.halve()),
             Advice::Hold => actions.push(Action::Cancel { load: self.id }),
             Advice::Measure => self.ask_added(actions),
@@ -77,8 +91,9 @@ impl Load {
         }
     }
 
-    /// The rate of its device is known from the agent's last run.
-    pub fn recalled(&mut self, device: &Device) {
+    /// What the agent's last run learned of its device is known.
+    pub fn recalled(&mut self, device: &mut Device, actions: &mut Vec<Action>) {
+        self.learn_from_others(device, actions);
         let Some(rate) = device.rate() else { return };
         let places = self.groups.alive(FREEZE);
         for group in self.groups.iter_mut() {

@@ -44,6 +44,8 @@ pub enum Advice {
     Resume,
     /// Leave it alone for good.
     GiveUp,
+    /// Nothing: it waits, and gets at least what it would alone.
+    Worth,
 }
 
 /// What one access told.
@@ -171,7 +173,7 @@ impl Benefit {
             }
             Some(_) => {
                 self.below = 0;
-                Advice::GoOn
+                Advice::Worth
             }
             None if self.waiting >= self.patience => self.hold(at),
             None => Advice::GoOn,
@@ -246,7 +248,7 @@ mod tests {
             if given == Advice::Measure {
                 given = benefit.added(added, known);
             }
-            if given != Advice::GoOn {
+            if !matches!(given, Advice::GoOn | Advice::Worth) {
                 advice.push((at as u64, given));
             }
             if given == Advice::GiveUp {

@@ -48,7 +48,34 @@ pub struct Knowledge {
     pub reads_alone: Option<Rate>,
     /// What one that touches a mapping gets.
     pub maps_alone: Option<Rate>,
+    /// How those that call `read` fared with help.
+    pub reads_setback: Setback,
+    /// How those that touch a mapping fared.
+    pub maps_setback: Setback,
 }
+
+/// Loads that got less with help than alone. The next ones are left alone from the start: as many as were harmed make it twice as many, and then help is tried again, since
+/// servers and disks are exchanged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Setback {
+    /// Such loads, one after the other.
+    pub times: u32,
+    /// Loads still to be left alone.
+    pub rest: u32,
+}
+
+impl Setback {
+    fn after(times: u32) -> Self {
+        Self {
+            times,
+            rest: (1 << times.min(MOST_DOUBLED)) - 1,
+        }
+    }
+}
+
+/// So often the number of loads that are left alone doubles: 31 at most.
+const MOST_DOUBLED: u32 = 5;
 
 impl Knowledge {
     /// The same without what no device does: it comes from a file.
@@ -58,6 +85,14 @@ impl Knowledge {
             rate: check(self.rate),
             reads_alone: check(self.reads_alone),
             maps_alone: check(self.maps_alone),
+            reads_setback: Setback {
+                rest: self.reads_setback.rest.min(1 << MOST_DOUBLED),
+                ..self.reads_setback
+            },
+            maps_setback: Setback {
+                rest: self.maps_setback.rest.min(1 << MOST_DOUBLED),
+                ..self.maps_setback
+            },
         }
     }
 
@@ -71,6 +106,8 @@ impl Knowledge {
         alike(self.rate, other.rate)
             && alike(self.reads_alone, other.reads_alone)
             && alike(self.maps_alone, other.maps_alone)
+            && self.reads_setback == other.reads_setback
+            && self.maps_setback == other.maps_setback
     }
 }
 
@@ -119,6 +156,33 @@ impl Device {
         }
     }
 
+    fn setback(&mut self, only_reads: bool) -> &mut Setback {
+        if only_reads {
+            &mut self.known.reads_setback
+        } else {
+            &mut self.known.maps_setback
+        }
+    }
+
+    /// Whether a load is to be left alone since others got less with help; it counts as left alone then.
+    pub fn declines(&mut self, only_reads: bool) -> bool {
+        let setback = self.setback(only_reads);
+        let declines = setback.rest > 0;
+        setback.rest = setback.rest.saturating_sub(1);
+        declines
+    }
+
+    /// A load got less with help than alone.
+    pub fn harmed(&mut self, only_reads: bool) {
+        let setback = self.setback(only_reads);
+        *setback = Setback::after(setback.times.saturating_add(1));
+    }
+
+    /// A load that waited for its data got as much with help as alone.
+    pub fn did_well(&mut self, only_reads: bool) {
+        *self.setback(only_reads) = Setback::default();
+    }
+
     /// What was known of it when the agent ran before; what has been measured since goes first.
     pub fn recall(&mut self, before: Knowledge) {
         let before = before.plausible();
@@ -126,6 +190,14 @@ impl Device {
         self.known.rate = self.known.rate.or(before.rate);
         self.known.reads_alone = self.known.reads_alone.or(before.reads_alone);
         self.known.maps_alone = self.known.maps_alone.or(before.maps_alone);
+        for (known, before) in [
+            (&mut self.known.reads_setback, before.reads_setback),
+            (&mut self.known.maps_setback, before.maps_setback),
+        ] {
+            if *known == Setback::default() {
+                *known = before;
+            }
+        }
         self.kept = before;
     }
 

@@ -38,12 +38,15 @@ impl Bench {
                 root: real.parent().unwrap().into(),
                 below: Path::new(real.file_name().unwrap()).into(),
             },
+            generation: 0,
+            layer: None,
         };
         let model = Arc::new(Model {
             name: "m".into(),
             layout: LayoutKind::Single,
             observe_only: false,
             lent: false,
+            changes_unseen: false,
             parts: vec![part],
         });
         let (commands, inbox) = sync_channel(8);
