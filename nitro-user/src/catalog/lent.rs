@@ -39,8 +39,11 @@ use crate::{
 /// Questions that may wait for one device; one that finds no room comes again with the next reader.
 const MOST_WAITING: usize = 1024;
 
-/// Files remembered of one device; of more, what was known first is forgotten with all else.
+/// Files remembered of one device; with one more all are forgotten.
 const MOST_FILES: usize = 4096;
+
+/// Devices at once. Whoever may mount FUSE below a watched directory could start a thread with each mount.
+const MOST_DEVICES: usize = 64;
 
 /// How long what was borrowed of a new reader is kept: loaders that map a file close it once they have read the header, before they read on.
 const KEPT: Duration = Duration::from_secs(5);
@@ -56,12 +59,19 @@ const LOOKED: Duration = Duration::from_millis(200);
 enum Ask {
     /// These are the directories now.
     Places(Vec<(Refusal, Exclude)>),
-    /// A thread has come to a file of this size in bytes.
-    Met { file: FileId, process: u32, size: u64 },
+    /// A thread has come to a file of this size in bytes; whether the file is worth holding open for a while.
+    Met {
+        file: FileId,
+        process: u32,
+        size: u64,
+        keep: bool,
+    },
     /// What is it part of?
     Describe(FileId),
     /// Nothing is to be held open.
     LetGo,
+    /// Too many files are known.
+    Forget,
 }
 
 /// A device's thread; it ends when this is dropped, and is not waited for.
@@ -106,8 +116,8 @@ impl LentFiles {
     /// What a part of the catalog is refused now. Returns the files that were known on devices on which nothing is refused any more.
     ///
     /// # Errors
-    /// No thread to be had.
-    pub fn refuse(&mut self, refusals: Refusals) -> io::Result<Vec<FileId>> {
+    /// Beside them: no thread to be had for some device, or too many devices.
+    pub fn refuse(&mut self, refusals: Refusals) -> (Vec<FileId>, io::Result<()>) {
         self.refusals.insert(refusals.part, refusals);
         let mut places: BTreeMap<u32, Vec<(Refusal, Exclude)>> = BTreeMap::new();
         for refusals in self.refusals.values() {
@@ -125,25 +135,32 @@ impl LentFiles {
             stays
         });
         self.lenders.forget(&gone);
+        let mut done = Ok(());
         for (device, places) in places {
             if !self.lanes.contains_key(&device) {
-                let lane = self.start()?;
-                self.lanes.insert(device, lane);
+                match self.start() {
+                    Ok(lane) => drop(self.lanes.insert(device, lane)),
+                    Err(error) => done = Err(error),
+                }
             }
             if let Some(lane) = self.lanes.get(&device) {
                 // Full: its server does not answer, and what was refused before stays so for it.
                 let _ = lane.asks.try_send(Ask::Places(places));
             }
         }
-        Ok(gone)
+        (gone, done)
     }
 
     fn start(&self) -> io::Result<Lane> {
+        if self.lanes.len() >= MOST_DEVICES {
+            return Err(io::Error::other("root is refused on too many file systems"));
+        }
         let (asks, inbox) = sync_channel(MOST_WAITING);
         let readers = Readers {
             places: Vec::new(),
             known: HashMap::new(),
             kept: Vec::new(),
+            forgot: false,
             devices: self.devices.clone(),
             lenders: self.lenders.clone(),
             warnings: Warnings::default(),
@@ -155,17 +172,23 @@ impl LentFiles {
         Ok(Lane { asks, met })
     }
 
-    /// A thread of `process` has come to a file of `size` bytes.
-    pub fn met(&mut self, file: FileId, process: u32, size: u64) {
+    /// A thread of `process` has come to a file of `size` bytes; `keep` while files may be held open.
+    pub fn met(&mut self, file: FileId, process: u32, size: u64, keep: bool) {
         let Some(lane) = self.lanes.get_mut(&file.device) else {
             return;
         };
-        if lane.met.len() >= MOST_FILES {
+        if lane.met.len() >= MOST_FILES && lane.asks.try_send(Ask::Forget).is_ok() {
             lane.met.clear();
         }
         lane.met.insert(file);
         self.lenders.add(file, process);
-        let _ = lane.asks.try_send(Ask::Met { file, process, size });
+        let ask = Ask::Met {
+            file,
+            process,
+            size,
+            keep,
+        };
+        let _ = lane.asks.try_send(ask);
     }
 
     /// Asks what a file is part of; `None` for one that the catalog is to be asked about. Never blocks.
@@ -177,9 +200,7 @@ impl LentFiles {
                 .map_err(|_| RequestRefused::Busy),
         )
     }
-}
 
-impl LentFiles {
     /// Closes what is kept open.
     pub fn let_go(&self) {
         for lane in self.lanes.values() {
@@ -202,8 +223,10 @@ struct Known {
 enum Answer {
     /// Nobody has asked.
     Open,
-    /// Nothing could be said.
+    /// Nobody lends it.
     Nothing,
+    /// It is none of ours.
+    Elsewhere,
     Model(Arc<Model>),
 }
 
@@ -220,6 +243,8 @@ struct Readers {
     known: HashMap<FileId, Known>,
     /// What was borrowed a moment ago. Closing asks the server: nobody but this thread does.
     kept: Vec<Kept>,
+    /// Files were known of which nothing is known any more.
+    forgot: bool,
     devices: Arc<Devices>,
     lenders: Lenders,
     warnings: Warnings,
@@ -249,10 +274,25 @@ impl Readers {
                 Ask::Places(places) => {
                     self.places = places;
                     self.kept.clear();
-                    self.known.values_mut().for_each(|known| known.answer = Answer::Open);
+                    // What was said of files was said of other directories.
+                    let told = self.known.iter_mut().filter_map(|(file, known)| {
+                        let before = std::mem::replace(&mut known.answer, Answer::Open);
+                        (!matches!(before, Answer::Open)).then_some(*file)
+                    });
+                    let told: Vec<FileId> = told.collect();
+                    told.into_iter().all(|file| self.send(CatalogEvent::Changed(file)))
+                }
+                Ask::Forget => {
+                    self.known.clear();
+                    self.forgot = true;
                     true
                 }
-                Ask::Met { file, process, size } => self.met(file, process, size),
+                Ask::Met {
+                    file,
+                    process,
+                    size,
+                    keep,
+                } => self.met(file, process, size, keep),
                 Ask::Describe(file) => {
                     let description = self.describe(file);
                     self.send(CatalogEvent::Described(description, file))
@@ -272,17 +312,18 @@ impl Readers {
             .is_some_and(|events| events.blocking_send(event).is_ok())
     }
 
-    fn met(&mut self, file: FileId, process: u32, size: u64) -> bool {
-        if self.known.len() >= MOST_FILES {
-            self.known.clear();
+    fn met(&mut self, file: FileId, process: u32, size: u64, keep: bool) -> bool {
+        let known = self.known.get(&file).filter(|known| known.size == size);
+        if known.is_some_and(|known| matches!(known.answer, Answer::Elsewhere)) {
+            return true;
         }
         // While its first page is on its way: some loaders close the file right after their first read.
-        if self.kept.iter().all(|kept| kept.file != file) {
+        if keep && self.kept.iter().all(|kept| kept.file != file) {
             self.keep(file);
         }
         let answer = Answer::Open;
         let Some(before) = self.known.insert(file, Known { size, process, answer }) else {
-            return true;
+            return !self.forgot || self.send(CatalogEvent::Changed(file));
         };
         let is_model = matches!(before.answer, Answer::Model(_));
         let (same_file, same_reader) = (before.size == size, before.process == process);
@@ -319,16 +360,14 @@ impl Readers {
     fn describe(&mut self, file: FileId) -> Option<Description> {
         let known = self.known.get(&file)?;
         let (size, process) = (known.size, known.process);
-        let model = match &known.answer {
-            Answer::Model(model) => Some(model.clone()),
-            Answer::Nothing => None,
-            Answer::Open => self.look(file, size, process).map(Arc::new),
-        };
-        let answer = model.clone().map_or(Answer::Nothing, Answer::Model);
-        if let Some(known) = self.known.get_mut(&file) {
-            known.answer = answer;
+        if matches!(known.answer, Answer::Open) {
+            let answer = self.look(file, size, process);
+            self.known.get_mut(&file)?.answer = answer;
         }
-        let model = model?;
+        let Answer::Model(model) = &self.known.get(&file)?.answer else {
+            return None;
+        };
+        let model = model.clone();
         let position = model.parts.iter().position(|part| part.file == file)?;
         Some(Description {
             file,
@@ -339,17 +378,19 @@ impl Readers {
     }
 
     /// Borrows a file, and looks what it is.
-    fn look(&mut self, file: FileId, size: u64, process: u32) -> Option<Model> {
+    fn look(&mut self, file: FileId, size: u64, process: u32) -> Answer {
         let lent = match self.lenders.borrow(file) {
             Ok(lent) => lent,
             Err(error) => {
                 self.warnings.once(&format!("{process}"), || {
                     format!("process {process} reads a file where root is refused, and it cannot be borrowed ({error}): it is read without help")
                 });
-                return None;
+                return Answer::Nothing;
             }
         };
-        let place = self.place_of(file.device, &lent)?;
+        let Some(place) = self.place_of(file.device, &lent) else {
+            return Answer::Elsewhere;
+        };
         let path = place.root.join(&place.below);
         let observe_only = self.devices.observes_only(file.device, &path);
         let (model, disbelieved) = one::describe(file, size, place, (!observe_only).then_some(&lent.file));
@@ -357,7 +398,7 @@ impl Readers {
             self.warnings
                 .once(&path.to_string_lossy(), || format!("{path:?} refused: {reason}"));
         }
-        Some(model)
+        Answer::Model(Arc::new(model))
     }
 
     /// Where a borrowed file is below the directories that were refused; `None` when it is elsewhere, or left out.
@@ -430,19 +471,23 @@ mod tests {
             places,
             exclude: Exclude::default(),
         };
-        assert!(lent.refuse(refusals(1, vec![refusal()])).unwrap().is_empty());
+        assert!(lent.refuse(refusals(1, vec![refusal()])).0.is_empty());
         assert_eq!(lent.devices(), BTreeSet::from([44]));
         assert!(lent.describe(file).is_none());
         // Nobody can lend it: no process has this number.
-        lent.met(file, u32::MAX >> 1, 1 << 30);
+        lent.met(file, u32::MAX >> 1, 1 << 30, true);
         assert_eq!(lent.describe(file), Some(Ok(())));
         assert!(matches!(heard.blocking_recv(), Some(CatalogEvent::Described(None, of)) if of == file));
         assert!(matches!(heard.blocking_recv(), Some(CatalogEvent::Warning(_))));
         // Somebody else comes: it is worth asking again.
-        lent.met(file, 1, 1 << 30);
+        lent.met(file, 1, 1 << 30, false);
         assert!(matches!(heard.blocking_recv(), Some(CatalogEvent::Changed(of)) if of == file));
-        assert!(lent.refuse(refusals(0, vec![])).unwrap().is_empty());
-        assert_eq!(lent.refuse(refusals(1, vec![])).unwrap(), [file]);
+        assert!(lent.refuse(refusals(0, vec![])).0.is_empty());
+        assert_eq!(lent.refuse(refusals(1, vec![])).0, [file]);
         assert!(lent.devices().is_empty() && lent.describe(file).is_none());
+        // Whoever may mount may mount much.
+        let many = (0..=MOST_DEVICES as u32).map(|device| Refusal { device, ..refusal() });
+        assert!(lent.refuse(refusals(1, many.collect())).1.is_err());
+        assert_eq!(lent.devices().len(), MOST_DEVICES);
     }
 }

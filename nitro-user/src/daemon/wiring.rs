@@ -146,9 +146,10 @@ impl Wiring {
     /// # Errors
     /// [`SourceError::MapAccess`].
     pub fn refuse(&mut self, source: &mut EventSource, refusals: Refusals) -> Result<(), SourceError> {
-        match self.lent.refuse(refusals) {
-            Ok(gone) => gone.into_iter().for_each(|file| self.feed(Input::Gone { file })),
-            Err(error) => tracing::warn!("what root is refused is not watched: cannot start a thread: {error}"),
+        let (gone, done) = self.lent.refuse(refusals);
+        gone.into_iter().for_each(|file| self.feed(Input::Gone { file }));
+        if let Err(error) = done {
+            tracing::warn!("some of what root is refused is not watched: {error}");
         }
         if !source.watch_devices(&self.lent.devices())? {
             tracing::warn!("what root is refused is not watched in this event mode: it takes one with eBPF programs");
@@ -201,7 +202,10 @@ impl Wiring {
             }
             // What a helper reads is our own doing.
             Some(_) if is_helper(event.process) => {}
-            Some(Hook::Met) => lent.met(file_of(&event), event.process, event.offset),
+            Some(Hook::Met) => {
+                let keep = engine.paused().is_none();
+                lent.met(file_of(&event), event.process, event.offset, keep);
+            }
             Some(Hook::Exec) => {
                 processes.ask(Question::Arguments(event.process));
                 if let Some(finder) = finder {

@@ -120,13 +120,17 @@ fn a_mapping_of_a_store_that_refuses_root_is_warmed_through_its_reader() {
 }
 
 #[test]
-fn reads_are_warmed_in_every_mode_with_programs_and_their_position_stays() {
+fn reads_are_warmed_in_other_modes_and_by_a_service_and_their_position_stays() {
     scenario(256, |bed| {
         let truth = model(bed, 64);
         let program = Program::new();
-        for mode in ["page-cache", "syscalls"] {
+        for (mode, is_service) in [("page-cache", true), ("syscalls", false)] {
             let remote = private(bed);
-            let agent = Agent::new(&binary(), remote.store.path()).arg("--events").arg(mode);
+            let mut agent = Agent::new(&binary(), remote.store.path()).arg("--events").arg(mode);
+            if is_service {
+                // Without root, and another than the reader.
+                agent = agent.as_service(USER + 1);
+            }
             let agent = agent.start(None).unwrap();
             let mut reader = program.reader(&remote.store.path().join("models/model.gguf"));
             assert_eq!(reader.read_to_end(MIB), truth, "{mode}");
