@@ -14,7 +14,7 @@ use rig::{
 };
 
 use super::{
-    bed::{Bed, MIB, SOON, assert_adds_up, base, binary, held, number, receipt, scenario, until, warmed},
+    bed::{Bed, MIB, SOON, assert_adds_up, base, binary, cool, held, number, receipt, scenario, until, warmed},
     reader::StepReader,
     steps::Done,
     stores::Remote,
@@ -221,5 +221,35 @@ fn a_store_that_is_mounted_later_below_a_watched_directory_is_watched_until_it_g
             assert!(warmed(&receipt) > truth.bytes / 2, "{receipt:#}");
             assert_can_be_unmounted(&agent, remote.store.path());
         }
+    });
+}
+
+#[test]
+fn a_store_that_refuses_root_and_stalls_holds_up_no_other_load_nor_the_end() {
+    scenario(512, |bed| {
+        model(bed, 64);
+        let near = gguf::single(&bed.dir("near"), "near", 2, 128 * MIB).unwrap();
+        let near = &near.files[0];
+        let program = Program::new();
+        let remote = private(bed);
+        let weights = remote.store.path().join("models/model.gguf");
+        cool(near);
+        bed.limit(200);
+        let agent = Agent::new(&binary(), &bed.dir("near"));
+        let agent = bed.start(agent.arg("--watch").arg(remote.store.path()));
+        let mut far = program.reader(&weights);
+        far.read(8 * MIB, MIB);
+        let pid = agent.pid().unwrap();
+        until("the far one is helped", || held(pid, remote.store.path()) > 0);
+        remote.store.stall();
+        far.begin(&format!("read {} {MIB}", 1u64 << 40));
+        let mut reader = bed.reader(near);
+        reader.read_to_end(MIB);
+        let receipt = receipt(&agent, reader.end());
+        assert_adds_up(&receipt);
+        assert!(warmed(&receipt) > 64 * MIB, "{receipt:#}");
+        assert!(agent.stop().unwrap().status.success());
+        remote.store.go_on();
+        far.finish().unwrap();
     });
 }
