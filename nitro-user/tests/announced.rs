@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nitro_user::{
     engine::{Action, Engine, Input, input::StepEnd},
-    units::{Moment, STEP},
+    units::{ByteRange, Moment, STEP},
 };
 use one_file::FILE;
 
@@ -103,4 +103,28 @@ fn a_reader_with_o_direct_gets_nothing_more() {
         }
     }
     assert_eq!(bench.warmed, 2);
+}
+
+#[test]
+fn a_first_read_that_comes_before_the_command_line_counts() {
+    let mut bench = Bench {
+        engine: Engine::new(one_file::policy(4 << 30)),
+        now: Moment(1_000_000_000),
+        pace: Duration::from_millis(1),
+        warmed: 0,
+        looks: 0,
+    };
+    let read = |bench: &mut Bench, step: u64| {
+        let range = ByteRange::new(step * STEP, 1 << 20);
+        let access = one_file::access(bench.now, PROCESS, 1, range);
+        bench.feed(Input::Access(access));
+    };
+    // The catalog is asked, and the answer to another question comes first.
+    read(&mut bench, 0);
+    bench.feed(Input::Named {
+        process: PROCESS,
+        description: one_file::description(SIZE),
+    });
+    read(&mut bench, 1);
+    assert!(bench.warmed >= 64, "it reads from the start: {}", bench.warmed);
 }

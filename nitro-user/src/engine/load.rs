@@ -282,6 +282,9 @@ impl Load {
                     group.window.open(device.rate(), places);
                 }
             }
+            if group.inside {
+                group.window.proven(group.walk.current_run(), device.rate(), places);
+            }
         }
         let lost = group.lost;
         // Where the reader has caught up, or walks on after a jump, it wants the rest of the very step it is in: without readahead of its own
@@ -320,6 +323,10 @@ impl Load {
     fn confirm(&mut self, at: Moment, device: &mut Device, budget: &Budget, actions: &mut Vec<Action>) {
         let announced = self.stage == Stage::Announced;
         self.stage = Stage::Confirmed;
+        if announced && self.in_flight > 0 {
+            // A step that is brought in request by request would make the reader wait: what is left of it is done at once.
+            actions.push(Action::Cancel { load: self.id });
+        }
         self.evidence = self.evidence.max(Evidence::Progress);
         self.strong_at.get_or_insert(at);
         let places = self.groups.alive(FREEZE);

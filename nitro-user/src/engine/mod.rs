@@ -298,17 +298,6 @@ impl Engine {
         }
     }
 
-    fn named(&mut self, now: Moment, process: u32, description: &Description, actions: &mut Vec<Action>) {
-        self.library.learn(now, description.file, Some(description.clone()));
-        let id = self.load_of(now, process, description, actions);
-        let Some(load) = self.loads.get_mut(&id) else { return };
-        let device = self.devices.entry(description.file.device).or_default();
-        load.expect(now, process, description.position, device, actions);
-        if load.wants() {
-            self.wanting.insert(id);
-        }
-    }
-
     /// The load of this model that the process takes part in from now on, begun if there is none.
     fn load_of(&mut self, now: Moment, process: u32, description: &Description, actions: &mut Vec<Action>) -> LoadId {
         let key = load::key(&description.model, description.file);

@@ -4,8 +4,25 @@ use super::{
     Engine,
     action::{Action, LoadId},
 };
+use crate::{catalog::model::Description, units::Moment};
 
 impl Engine {
+    /// The command line of a process names a file.
+    pub(super) fn named(&mut self, now: Moment, process: u32, description: &Description, actions: &mut Vec<Action>) {
+        let waiting = self.library.learn(now, description.file, Some(description.clone()));
+        let id = self.load_of(now, process, description, actions);
+        let Some(load) = self.loads.get_mut(&id) else { return };
+        let device = self.devices.entry(description.file.device).or_default();
+        load.expect(now, process, description.position, device, actions);
+        if load.wants() {
+            self.wanting.insert(id);
+        }
+        // It reads already: the catalog had been asked what that is, and this answers it.
+        for access in waiting {
+            self.access(now, access, actions);
+        }
+    }
+
     /// A process has ended.
     pub(super) fn ended(&mut self, process: u32, actions: &mut Vec<Action>) {
         self.ignored.remove(&process);

@@ -51,6 +51,13 @@ impl Window {
         self.size = self.size.max(IN_THE_MIDDLE);
     }
 
+    /// Whoever began in the middle has walked `run` bytes since, though not on what was warmed: it may be given as much again, up to what others get at once.
+    pub fn proven(&mut self, run: u64, rate: Option<Rate>, places: usize) {
+        if self.size > 0 {
+            self.size = self.size.max(run.min(opening(rate) / places.max(1) as u64));
+        }
+    }
+
     /// Opens for a load that was announced and not seen yet.
     pub fn open_unconfirmed(&mut self, rate: Option<Rate>) {
         self.goal = opening(rate);
@@ -131,6 +138,18 @@ mod tests {
         assert_eq!(window.size(), opened);
         window.consumed(1);
         assert_eq!(window.size(), 2 * opened);
+    }
+
+    #[test]
+    fn who_walks_in_the_middle_is_given_as_much_as_it_has_walked_and_no_more_than_others() {
+        let mut window = Window::default();
+        window.proven(100 << 20, None, 1);
+        assert_eq!(window.size(), 0, "it is closed");
+        window.open_in_the_middle();
+        for (walked, given) in [(1, 2), (6, 6), (4, 6), (100, 100), (1000, 128)] {
+            window.proven(walked << 20, None, 1);
+            assert_eq!(window.size() >> 20, given);
+        }
     }
 
     #[test]
