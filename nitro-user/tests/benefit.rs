@@ -115,6 +115,18 @@ impl Bench {
         self.widest = self.widest.max(window);
     }
 
+    /// A load of an eighth of the file, cold, a minute after the one before; what its receipt says.
+    fn load(&mut self) -> Receipt {
+        self.warm.fill(false);
+        (self.receipt, self.own) = (None, 0);
+        for step in 0..STEPS / 8 {
+            self.read(step);
+        }
+        self.feed(Input::Ended { process: READER });
+        self.now = Moment(self.now.0 + 60_000_000_000);
+        self.receipt.take().expect("one for each load")
+    }
+
     fn is_left_alone(&self) -> bool {
         self.engine
             .loads()
@@ -194,19 +206,13 @@ fn help_that_helps_goes_on_after_the_trial() {
 #[test]
 fn after_loads_that_were_harmed_the_next_are_left_alone_until_help_is_tried_again() {
     let mut bench = Bench::new(Rate(20.0 * MB), Rate(50.0 * MB));
-    let mut told = Vec::new();
-    for _ in 0..12 {
-        bench.warm.fill(false);
-        (bench.receipt, bench.own) = (None, 0);
-        for step in 0..STEPS / 8 {
-            bench.read(step);
-        }
-        bench.feed(Input::Ended { process: READER });
-        bench.now = Moment(bench.now.0 + 60_000_000_000);
-        let receipt = bench.receipt.as_ref().expect("one for each");
-        assert_eq!(receipt.skipped, [Skip::NoGain]);
-        told.push(receipt.warmed_late.0 > 0);
-    }
+    let told: Vec<bool> = (0..12)
+        .map(|_| {
+            let receipt = bench.load();
+            assert_eq!(receipt.skipped, [Skip::NoGain]);
+            receipt.warmed_late.0 > 0
+        })
+        .collect();
     let (tried, left) = (true, false);
     assert_eq!(
         told,
@@ -216,16 +222,8 @@ fn after_loads_that_were_harmed_the_next_are_left_alone_until_help_is_tried_agai
     );
     // The device is exchanged for one that serves two as well as one.
     bench.together = bench.alone;
-    for _ in 0..4 {
-        bench.warm.fill(false);
-        (bench.receipt, bench.own) = (None, 0);
-        for step in 0..STEPS / 8 {
-            bench.read(step);
-        }
-        bench.feed(Input::Ended { process: READER });
-        bench.now = Moment(bench.now.0 + 60_000_000_000);
-    }
-    let receipt = bench.receipt.expect("the last one");
+    let last = (0..4).map(|_| bench.load()).last();
+    let receipt = last.expect("of four");
     assert!(receipt.skipped.is_empty() && receipt.warmed_late.0 > 0, "{receipt:?}");
     let kept = bench.kept.last().expect("it was kept");
     assert_eq!(kept.reads_setback, Setback::default());
