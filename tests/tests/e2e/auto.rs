@@ -111,13 +111,7 @@ fn directories_that_processes_name_are_found_before_and_while_the_agent_runs() {
         );
         assert_eq!(number(&told, "models"), 1, "{told:#}");
         // It is as good as any other: who reads there is helped.
-        let mut reader = bed.reader(&weights);
-        for _ in 0..16 {
-            reader.read(MIB, MIB);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        until("it is warmed", || resident_all(&weights) >= 32 * MIB);
-        reader.end();
+        is_helped(bed, &weights, &weights);
 
         // What was unwatched stays away, whoever names it again.
         agent.tell(&["unwatch", hub.to_str().unwrap()]).unwrap();
@@ -160,6 +154,17 @@ fn homes_are_looked_through() {
     });
 }
 
+/// A reader of the first 16 MiB at `path` is helped: twice as much comes into the page cache of the file `weights`.
+fn is_helped(bed: &Bed, path: &Path, weights: &Path) {
+    let mut reader = bed.reader(path);
+    for _ in 0..16 {
+        reader.read(MIB, MIB);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    until("it is warmed", || resident_all(weights) >= 32 * MIB);
+    reader.end();
+}
+
 /// A program in `folder` that is the agent in a mount namespace of its own, in which `setup` was run.
 fn in_own_namespace(folder: &Path, setup: &str) -> PathBuf {
     let wrapper = folder.join("agent");
@@ -200,13 +205,7 @@ fn a_directory_of_another_mount_namespace_is_watched_by_its_path_here() {
             format!("OLLAMA_MODELS of sleep (pid {})", container.pid())
         );
         assert!(directory(&agent, &inside).is_none());
-        let mut reader = bed.reader(&weights);
-        for _ in 0..16 {
-            reader.read(MIB, MIB);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        until("it is warmed", || resident_all(&weights) >= 32 * MIB);
-        reader.end();
+        is_helped(bed, &weights, &weights);
     });
 }
 
@@ -226,13 +225,7 @@ fn a_directory_that_only_another_namespace_sees_is_reached_through_a_process_the
         let found = directory(&agent, &through(&first, &dir)).unwrap();
         assert_eq!(found["why"], format!("OLLAMA_MODELS of sleep (pid {})", first.pid()));
         assert_eq!(number(&found, "models"), 1, "{found:#}");
-        let mut reader = bed.reader(&weights);
-        for _ in 0..16 {
-            reader.read(MIB, MIB);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        until("it is warmed", || resident_all(&weights) >= 32 * MIB);
-        reader.end();
+        is_helped(bed, &weights, &weights);
 
         // Another process of that namespace takes over.
         let second = Idle::with(&[("OLLAMA_MODELS", &dir)]);
@@ -287,13 +280,7 @@ fn what_a_container_keeps_in_its_own_overlay_is_followed_in_the_layers() {
         let there = PathBuf::from(format!("/proc/{}/root{}/models", container.pid(), inside.display()));
         let found = directory(&agent, &there).unwrap();
         assert_eq!(number(&found, "models"), 1, "{found:#}");
-        let mut reader = bed.reader(&there.join(weights.strip_prefix(&image).unwrap()));
-        for _ in 0..16 {
-            reader.read(MIB, MIB);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        until("it is warmed", || resident_all(&weights) >= 32 * MIB);
-        reader.end();
+        is_helped(bed, &there.join(weights.strip_prefix(&image).unwrap()), &weights);
         drop(container);
         within(Duration::from_secs(1), "it is gone", || {
             directory(&agent, &there).is_none()
