@@ -21,8 +21,10 @@ pub struct Manner {
     pub survey: bool,
     /// Its reader is not there yet: one request at a time, and only while nobody else uses the device.
     pub speculative: bool,
-    /// The process whose memory cgroup is to be charged; the agent's own without.
-    pub consumer: Option<u32>,
+    /// The process it is done for.
+    pub reader: u32,
+    /// That process's memory cgroup is to be charged; the agent's own without.
+    pub charged: bool,
 }
 
 /// One thing to do.

@@ -51,6 +51,8 @@ pub enum Skip {
     Unreadable,
     /// Root is refused where it is, and its reader keeps no descriptor of it open that could be borrowed.
     NotLent,
+    /// Its reader has a file of another snapshot, which has the same number.
+    Namesake,
     /// The file system keeps nothing in the page cache that could be verified.
     Unverified,
     /// It reads here and there.
@@ -89,6 +91,7 @@ impl Skip {
             Self::Busy => "too many loads at once",
             Self::Unreadable => "cannot be opened or read",
             Self::NotLent => "root is refused there, and its reader has closed it",
+            Self::Namesake => "it is another snapshot's file that is read",
             Self::Unverified => "nothing stays in the page cache of this file system",
             Self::Random => "reads here and there",
             Self::Prefetching => "prefetches by itself",

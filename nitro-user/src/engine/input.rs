@@ -206,6 +206,8 @@ pub enum StepEnd {
     Failed,
     /// Nobody who has it open lends it.
     NotLent,
+    /// What its reader has open is another file of the same number, a snapshot's.
+    Namesake,
     /// Another file has this name now, or the file has another size than the catalog said: it must be asked again.
     Stale,
     /// The file was changed a moment ago, or holds pages that are not on the device yet.

@@ -424,6 +424,7 @@ impl Load {
                 | StepEnd::Refused
                 | StepEnd::NoAccount
                 | StepEnd::NotLent
+                | StepEnd::Namesake
                 | StepEnd::NoRoom => {}
             }
         }
@@ -435,6 +436,7 @@ impl Load {
         match outcome.end {
             StepEnd::Failed => self.skip(Skip::Unreadable, actions),
             StepEnd::NotLent => self.skip(Skip::NotLent, actions),
+            StepEnd::Namesake => self.skip(Skip::Namesake, actions),
             StepEnd::Refused => self.skip(Skip::Busy, actions),
             StepEnd::NoAccount => self.skip(Skip::NoAccount, actions),
             StepEnd::NoRoom => self.skip(Skip::NoRoom, actions),

@@ -26,7 +26,7 @@ use super::{
 use crate::units::FileId;
 
 /// Descriptors of one process that are looked at; a loader opens its model early.
-const MOST_DESCRIPTORS: usize = 4096;
+pub(super) const MOST_DESCRIPTORS: usize = 4096;
 
 /// Files whose lenders are remembered.
 const MOST_FILES: usize = 4096;
@@ -55,10 +55,10 @@ impl Lent {
 
 /// What the kernel says of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Info {
+pub(super) struct Info {
     flags: i32,
     mount: u64,
-    inode: u64,
+    pub(super) inode: u64,
 }
 
 impl Info {
@@ -72,7 +72,7 @@ impl Info {
         })
     }
 
-    fn of(path: &str) -> Option<Self> {
+    pub(super) fn of(path: &str) -> Option<Self> {
         let text = read_at_most(path, 4096)?;
         Self::parse(std::str::from_utf8(&text).ok()?)
     }

@@ -7,7 +7,7 @@ use std::{
     ffi::CStr,
     io,
     mem::MaybeUninit,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
 /// What a name in a directory stands for.
@@ -94,11 +94,23 @@ pub fn status_of(file: impl AsFd) -> io::Result<Status> {
 ///
 /// As [`status_at`].
 pub fn device_alone(file: impl AsFd) -> io::Result<u32> {
+    device_of(file.as_fd().as_raw_fd(), c"")
+}
+
+/// The same of an absolute path; symbolic links are followed.
+///
+/// # Errors
+///
+/// As [`status_at`].
+pub fn device_alone_at(path: &CStr) -> io::Result<u32> {
+    device_of(libc::AT_FDCWD, path)
+}
+
+fn device_of(directory: RawFd, name: &CStr) -> io::Result<u32> {
     let mut answer = MaybeUninit::<libc::statx>::zeroed();
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-    let descriptor = file.as_fd().as_raw_fd();
     // SAFETY: as in `status_at`.
-    let result = unsafe { libc::statx(descriptor, c"".as_ptr(), flags, 0, answer.as_mut_ptr()) };
+    let result = unsafe { libc::statx(directory, name.as_ptr(), flags, 0, answer.as_mut_ptr()) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }

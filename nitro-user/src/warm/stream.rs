@@ -38,7 +38,7 @@ use crate::{
     sys::{
         block,
         cgroup::{self, MemoryGroup},
-        clock,
+        clock, holds,
         lent::Lenders,
         open, page_cache, page_size,
     },
@@ -57,8 +57,10 @@ pub struct Command {
     pub survey: bool,
     /// Its reader is not there yet: one request at a time, and only while nobody else uses the device.
     pub speculative: bool,
-    /// The process on whose account it is done; the agent's without.
-    pub consumer: Option<u32>,
+    /// The process it is done for.
+    pub reader: u32,
+    /// On that process's account; the agent's without.
+    pub charged: bool,
     /// The stream's epoch when it was queued: a cancelled one is older than the stream's.
     pub epoch: u64,
 }
@@ -94,6 +96,9 @@ enum Trouble {
     /// It can be had of its readers alone, and none has it open.
     #[error("nobody lends it: {0}")]
     NotLent(io::Error),
+    /// Its reader has another file open that the page cache knows by the same number.
+    #[error("its reader has another file of this number")]
+    Namesake,
     /// The consumer's memory cgroup cannot be joined.
     #[error("cannot warm on its reader's account: {0}")]
     Account(io::Error),
@@ -317,6 +322,10 @@ impl Stream {
             Entry::Vacant(entry) => {
                 let lent = command.model.lent;
                 let file = if lent { self.borrow(part)? } else { open_part(part)? };
+                // Where subvolumes have numbers of their own a snapshot's file has the same as the original's.
+                if part.generation != 0 && holds::has(command.reader, part.file, &file) == Some(false) {
+                    return Err(Trouble::Namesake);
+                }
                 let limits = block::request_limits(part.file.device);
                 // Without a block device the kernel's readahead alone bounds a call, and it is twice as much for who says that he reads in order: half as many
                 // requests. Of a borrowed descriptor it is its owner's to say.
@@ -326,10 +335,10 @@ impl Stream {
                     1
                 };
                 let chunk = chunk_of(limits.readahead_call() * times);
-                let warmer: Box<dyn Warmer> = if let Some(consumer) = command.consumer {
+                let warmer: Box<dyn Warmer> = if command.charged {
                     let helper = match &files.helper {
                         Some((helper, _)) => helper.clone(),
-                        None => files.helper.insert(self.helper(consumer)?).0.clone(),
+                        None => files.helper.insert(self.helper(command.reader)?).0.clone(),
                     };
                     let opened = OnAccount::open(helper, command.part, &file, limits, chunk, lent);
                     Box::new(opened.map_err(Trouble::Account)?)
@@ -374,6 +383,7 @@ impl Stream {
             Trouble::Stale => StepEnd::Stale,
             Trouble::Written => StepEnd::Written,
             Trouble::NotLent(_) => StepEnd::NotLent,
+            Trouble::Namesake => StepEnd::Namesake,
             Trouble::Account(_) => StepEnd::NoAccount,
             Trouble::NoRoom => StepEnd::NoRoom,
             Trouble::Io(_) => StepEnd::Failed,

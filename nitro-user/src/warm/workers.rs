@@ -142,7 +142,8 @@ impl Workers {
                 range,
                 survey: manner.survey,
                 speculative: manner.speculative,
-                consumer: manner.consumer,
+                reader: manner.reader,
+                charged: manner.charged,
                 epoch,
             })
             .map_err(|refused| match refused {

@@ -103,6 +103,46 @@ fn a_file_of_another_subvolume_with_the_same_number_is_not_taken_for_the_model()
     });
 }
 
+#[test]
+fn a_snapshots_file_is_told_from_the_original_by_what_its_reader_has_open() {
+    scenario_on(Format::Btrfs, 512, |bed| {
+        let [models, others] = ["models", "others"].map(|name| bed.disk.path().join(name));
+        btrfs(&["subvolume", "create"], &[&models]);
+        let tree = ollama::model(&models, "llama", "8b", 1, SIZE).unwrap();
+        let original = tree.files.last().unwrap();
+        btrfs(&["subvolume", "snapshot"], &[&models, &others]);
+        let copy = others.join(original.strip_prefix(&models).unwrap());
+        assert_eq!(original.metadata().unwrap().ino(), copy.metadata().unwrap().ino());
+        let truth = bed.truth(original);
+        cool(original);
+        bed.limit(200);
+        let agent = bed.start(Agent::new(&binary(), &models));
+        for (path, is_mapped) in [(&copy, false), (original, false), (&copy, true), (original, true)] {
+            cool(original);
+            cool(&copy);
+            let mut reader = bed.reader(path);
+            if is_mapped {
+                reader.step("map");
+                reader.step("unopen");
+                reader.step(&format!("touch 0 {SIZE}"));
+            } else {
+                assert_eq!(reader.read_to_end(MIB).checksum, truth.checksum);
+            }
+            let receipt = receipt(&agent, reader.end());
+            assert_adds_up(&receipt);
+            let skipped = receipt["skipped"].to_string();
+            if path == original {
+                assert!(warmed(&receipt) > SIZE / 4 && skipped == "[]", "{receipt:#}");
+            } else {
+                assert!(warmed(&receipt) == 0 && skipped == "[\"namesake\"]", "{receipt:#}");
+                // Its header was looked at.
+                assert_eq!(resident(original, MIB, SIZE), 0);
+            }
+        }
+        assert!(agent.stop().unwrap().status.success());
+    });
+}
+
 /// Something mounted; unmounted on drop.
 struct Mounted(PathBuf);
 

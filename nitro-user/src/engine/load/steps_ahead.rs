@@ -151,7 +151,8 @@ impl Load {
             manner: Manner {
                 survey,
                 speculative: self.is_speculative(),
-                consumer: self.charged.then(|| self.readers.first()),
+                reader: self.readers.first(),
+                charged: self.charged,
             },
         });
     }

@@ -79,7 +79,8 @@ impl Bench {
             range,
             survey: false,
             speculative: false,
-            consumer: None,
+            reader: 0,
+            charged: false,
             epoch: 0,
         };
         self.commands.send(command).unwrap();
