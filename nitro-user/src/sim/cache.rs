@@ -1,9 +1,46 @@
-//! A page cache with steps as its grain; the step used longest ago goes first.
+//! A page cache: which pages are there, when those on their way arrive, which are marked. The step used longest ago goes first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
+
+use super::{
+    PAGE,
+    readahead::{Presence, folios},
+};
+use crate::units::{ByteRange, Moment, STEP};
 
 /// Part and step.
 pub type Place = (usize, u64);
+
+const STEP_PAGES: u64 = STEP / PAGE;
+
+/// Pages below one node of the page cache's tree.
+const NODE: u64 = 64;
+
+/// A page's word: 0 for one that is not there, else a number of [`Cache::arrivals`] plus one; the highest bit is the mark.
+const MARK: u32 = 1 << 31;
+
+/// What is known of one page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// It is not there, and nobody brings it.
+    Absent,
+    /// Its first use starts readahead. It may still be on its way.
+    Marked,
+    /// It arrives, or has arrived, then.
+    At(Moment),
+}
+
+#[derive(Debug)]
+struct Step {
+    used: u64,
+    held: u64,
+    pages: Box<[u32; STEP_PAGES as usize]>,
+    /// The order of the folio that each page lies in.
+    orders: Box<[u8; STEP_PAGES as usize]>,
+}
 
 /// The cache.
 #[derive(Debug)]
@@ -11,8 +48,14 @@ pub struct Cache {
     capacity: u64,
     held: u64,
     clock: u64,
-    places: HashMap<Place, (u64, u64)>,
+    steps: HashMap<Place, Step>,
     by_use: BTreeMap<u64, Place>,
+    arrivals: Vec<Moment>,
+}
+
+/// The pages that a range touches.
+pub fn pages(range: ByteRange) -> Range<u64> {
+    range.start / PAGE..range.end.div_ceil(PAGE)
 }
 
 impl Cache {
@@ -22,45 +65,300 @@ impl Cache {
             capacity,
             held: 0,
             clock: 0,
-            places: HashMap::new(),
+            steps: HashMap::new(),
             by_use: BTreeMap::new(),
+            arrivals: Vec::new(),
         }
     }
 
-    /// Bytes of a place that are there.
-    pub fn resident(&self, place: Place) -> u64 {
-        self.places.get(&place).map_or(0, |(bytes, _)| *bytes)
+    /// The first of so many pages from `page` on that is not there, or the one after them.
+    pub fn next_missing(&self, part: usize, page: u64, most: u64) -> u64 {
+        self.scan(part, page..page + most, |_, word| word != 0)
     }
 
-    /// A place is used.
+    /// What is known of a page.
+    pub fn page(&self, part: usize, page: u64) -> Page {
+        match self.word(part, page) {
+            0 => Page::Absent,
+            word if word & MARK != 0 => Page::Marked,
+            word => Page::At(self.arrival(word)),
+        }
+    }
+
+    /// Marks a page that is there, or takes its mark away.
+    pub fn mark(&mut self, part: usize, page: u64, is_marked: bool) {
+        let step = self.steps.get_mut(&(part, page / STEP_PAGES));
+        if let Some(word) = step.and_then(|step| step.pages.get_mut((page % STEP_PAGES) as usize))
+            && *word != 0
+        {
+            *word = if is_marked { *word | MARK } else { *word & !MARK };
+        }
+    }
+
+    fn word(&self, part: usize, page: u64) -> u32 {
+        let step = self.steps.get(&(part, page / STEP_PAGES));
+        let word = step.and_then(|step| step.pages.get((page % STEP_PAGES) as usize));
+        word.copied().unwrap_or(0)
+    }
+
+    fn arrival(&self, word: u32) -> Moment {
+        let index = (word & !MARK) as usize;
+        index
+            .checked_sub(1)
+            .and_then(|index| self.arrivals.get(index))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// The words of pages in order, until `take` says no. Returns the page at which it did, or the end.
+    fn scan(&self, part: usize, pages: Range<u64>, mut take: impl FnMut(u64, u32) -> bool) -> u64 {
+        let mut page = pages.start;
+        while page < pages.end {
+            let step = self.steps.get(&(part, page / STEP_PAGES));
+            let end = (page / STEP_PAGES + 1).saturating_mul(STEP_PAGES).min(pages.end);
+            while page < end {
+                let word = step.and_then(|step| step.pages.get((page % STEP_PAGES) as usize));
+                if !take(page, word.copied().unwrap_or(0)) {
+                    return page;
+                }
+                page += 1;
+            }
+        }
+        pages.end
+    }
+
+    /// The end of those pages from the first on that are there at `now` and not marked.
+    pub fn usable(&self, part: usize, pages: Range<u64>, now: Moment) -> u64 {
+        self.scan(part, pages, |_, word| {
+            word != 0 && word & MARK == 0 && self.arrival(word) <= now
+        })
+    }
+
+    /// The end of those pages from the first on that are there, or not, as the first one is.
+    fn alike(&self, part: usize, pages: Range<u64>) -> u64 {
+        let is_there = self.word(part, pages.start) != 0;
+        self.scan(part, pages, |_, word| (word != 0) == is_there)
+    }
+
+    /// Runs of pages that are not there.
+    pub fn absent(&self, part: usize, pages: Range<u64>) -> Vec<Range<u64>> {
+        let mut runs = Vec::new();
+        let mut page = pages.start;
+        while page < pages.end {
+            let end = self.alike(part, page..pages.end);
+            if self.word(part, page) == 0 {
+                runs.push(page..end);
+            }
+            page = end;
+        }
+        runs
+    }
+
+    /// Bytes of `range` that are there or on their way (`cachestat`).
+    pub fn present(&self, part: usize, range: ByteRange) -> u64 {
+        self.bytes(part, range, |_| true)
+    }
+
+    /// Bytes of `range` that are there at `now` (`mincore`).
+    pub fn resident(&self, part: usize, range: ByteRange, now: Moment) -> u64 {
+        self.bytes(part, range, |arrives| arrives <= now)
+    }
+
+    fn bytes(&self, part: usize, range: ByteRange, counts: impl Fn(Moment) -> bool) -> u64 {
+        let mut bytes = 0;
+        self.scan(part, pages(range), |page, word| {
+            if word != 0 && counts(self.arrival(word)) {
+                let (start, end) = (page * PAGE, (page + 1) * PAGE);
+                bytes += end.min(range.end).saturating_sub(start.max(range.start));
+            }
+            true
+        });
+        bytes
+    }
+
+    /// When the last of the pages of `range` that are on their way arrives.
+    pub fn arrives(&self, part: usize, range: ByteRange) -> Moment {
+        let mut last = Moment(0);
+        self.scan(part, pages(range), |_, word| {
+            if word != 0 {
+                last = last.max(self.arrival(word));
+            }
+            true
+        });
+        last
+    }
+
+    /// A step is used.
     pub fn touch(&mut self, place: Place) {
-        if let Some((_, used)) = self.places.get_mut(&place) {
-            self.by_use.remove(used);
+        if let Some(step) = self.steps.get_mut(&place) {
+            self.by_use.remove(&step.used);
             self.clock += 1;
-            *used = self.clock;
+            step.used = self.clock;
             self.by_use.insert(self.clock, place);
         }
     }
 
-    /// A place now holds `bytes`. Returns what had to go for it.
-    pub fn fill(&mut self, place: Place, bytes: u64) -> Vec<Place> {
-        let before = self.resident(place);
-        self.clock += 1;
-        if let Some((_, used)) = self.places.insert(place, (bytes.max(before), self.clock)) {
-            self.by_use.remove(&used);
+    /// The first page of the folio that a page lies in.
+    pub fn head(&self, part: usize, page: u64) -> u64 {
+        let step = self.steps.get(&(part, page / STEP_PAGES));
+        let order = step.and_then(|step| step.orders.get((page % STEP_PAGES) as usize));
+        page >> order.copied().unwrap_or(0) << order.copied().unwrap_or(0)
+    }
+
+    /// Pages that were just inserted lie in folios of this order, where they fit.
+    pub fn fold(&mut self, part: usize, pages: Range<u64>, order: u32) {
+        for (first, order) in folios(pages, order) {
+            for page in first..first + (1 << order) {
+                let step = self.steps.get_mut(&(part, page / STEP_PAGES));
+                if let Some(slot) = step.and_then(|step| step.orders.get_mut((page % STEP_PAGES) as usize)) {
+                    *slot = u8::try_from(order).unwrap_or(0);
+                }
+            }
         }
-        self.by_use.insert(self.clock, place);
-        self.held += bytes.max(before) - before;
+    }
+
+    /// Pages that were not there arrive at `arrives`, each a folio of its own. Returns the steps that had to go for them.
+    pub fn insert(&mut self, part: usize, pages: Range<u64>, arrives: Moment) -> Vec<Place> {
+        self.arrivals.push(arrives);
+        let word = u32::try_from(self.arrivals.len()).unwrap_or(!MARK) & !MARK;
+        let mut page = pages.start;
+        while page < pages.end {
+            let place = (part, page / STEP_PAGES);
+            let end = ((place.1 + 1) * STEP_PAGES).min(pages.end);
+            let step = self.steps.entry(place).or_insert_with(|| Step {
+                used: 0,
+                held: 0,
+                pages: Box::new([0; STEP_PAGES as usize]),
+                orders: Box::new([0; STEP_PAGES as usize]),
+            });
+            let (from, to) = ((page % STEP_PAGES) as usize, (end - place.1 * STEP_PAGES) as usize);
+            step.orders.get_mut(from..to).unwrap_or_default().fill(0);
+            for slot in step.pages.get_mut(from..to).unwrap_or_default() {
+                if *slot == 0 {
+                    *slot = word;
+                    step.held += PAGE;
+                    self.held += PAGE;
+                }
+            }
+            self.touch(place);
+            page = end;
+        }
+        self.evict()
+    }
+
+    fn evict(&mut self) -> Vec<Place> {
         let mut gone = Vec::new();
         while self.held > self.capacity {
             let Some((_, oldest)) = self.by_use.pop_first() else {
                 break;
             };
-            if let Some((bytes, _)) = self.places.remove(&oldest) {
-                self.held -= bytes;
+            if let Some(step) = self.steps.remove(&oldest) {
+                self.held -= step.held;
             }
             gone.push(oldest);
         }
         gone
+    }
+}
+
+/// One part of the cache, as readahead sees it.
+pub struct OfPart<'a>(pub &'a Cache, pub usize);
+
+impl Presence for OfPart<'_> {
+    fn before(&self, page: u64, most: u64) -> u64 {
+        let there = (1..=most.min(page)).take_while(|back| self.0.word(self.1, page - back) != 0);
+        there.count() as u64
+    }
+
+    /// Linux 6.18 looks up `page`, finds its folio, and goes on from the folio's *first* page, though it counts from `page`: what it finds is too far on by as much.
+    /// It is right again after the end of a node of the page cache's tree.
+    fn next_miss(&self, page: u64, most: u64) -> u64 {
+        let head = self.0.head(self.1, page);
+        // A folio as large as a node lies in the node above, where nothing goes wrong.
+        let mut looked_at = if page - head < NODE { head } else { page };
+        for found in page..page + most {
+            if self.0.word(self.1, looked_at) == 0 {
+                return found;
+            }
+            looked_at = if looked_at % NODE == NODE - 1 {
+                found + 1
+            } else {
+                looked_at + 1
+            };
+        }
+        page + most
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_there_once_they_have_arrived() {
+        let mut cache = Cache::new(1 << 30);
+        cache.insert(0, 510..514, Moment(7));
+        let range = ByteRange::new(510 * PAGE, 5 * PAGE);
+        assert_eq!(cache.present(0, range), 4 * PAGE);
+        assert_eq!(
+            (cache.resident(0, range, Moment(6)), cache.resident(0, range, Moment(7))),
+            (0, 4 * PAGE)
+        );
+        assert_eq!(cache.arrives(0, range), Moment(7));
+        assert_eq!(cache.absent(0, 500..520), [500..510, 514..520]);
+        assert_eq!(cache.usable(0, 511..520, Moment(7)), 514);
+        cache.mark(0, 512, true);
+        assert_eq!(
+            (cache.page(0, 512), cache.page(0, 511)),
+            (Page::Marked, Page::At(Moment(7)))
+        );
+        assert_eq!(cache.usable(0, 511..520, Moment(7)), 512);
+        assert_eq!(cache.page(1, 512), Page::Absent);
+    }
+
+    #[test]
+    fn a_range_that_ends_within_a_page_counts_its_own_bytes() {
+        let mut cache = Cache::new(1 << 30);
+        cache.insert(0, 0..2, Moment(0));
+        assert_eq!(cache.present(0, ByteRange::new(0, PAGE + 5)), PAGE + 5);
+    }
+
+    #[test]
+    fn the_step_used_longest_ago_goes_first() {
+        let mut cache = Cache::new(2 * STEP);
+        cache.insert(0, 0..512, Moment(0));
+        cache.insert(0, 512..1024, Moment(0));
+        cache.touch((0, 0));
+        assert_eq!(cache.insert(0, 1024..1025, Moment(0)), [(0, 1)]);
+        assert_eq!(cache.page(0, 600), Page::Absent);
+    }
+
+    #[test]
+    fn readahead_finds_the_trace_before_a_page() {
+        let mut cache = Cache::new(1 << 30);
+        cache.insert(0, 10..20, Moment(0));
+        let part = OfPart(&cache, 0);
+        assert_eq!(
+            (part.before(20, 32), part.before(20, 4), part.before(10, 4)),
+            (10, 4, 0)
+        );
+        assert_eq!((part.next_miss(12, 32), part.next_miss(12, 4)), (20, 16));
+        assert_eq!(cache.next_missing(0, 12, 32), 20);
+    }
+
+    #[test]
+    fn after_the_middle_of_a_folio_the_kernel_looks_too_far() {
+        let mut cache = Cache::new(1 << 30);
+        // As traced: a window of 16 pages, and one of 32 that passes the end of a node.
+        cache.insert(0, 4304..4320, Moment(0));
+        cache.fold(0, 4304..4320, 4);
+        assert_eq!(cache.head(0, 4305), 4304);
+        assert_eq!(OfPart(&cache, 0).next_miss(4305, 32), 4321);
+        cache.insert(0, 4144..4176, Moment(0));
+        cache.fold(0, 4144..4176, 2);
+        assert_eq!(OfPart(&cache, 0).next_miss(4145, 32), 4176);
+        cache.insert(0, 4224..4256, Moment(0));
+        cache.fold(0, 4224..4256, 2);
+        assert_eq!(OfPart(&cache, 0).next_miss(4225, 32), 4257);
     }
 }

@@ -1,88 +1,185 @@
-//! Readers: a process that visits steps in an order of its own.
+//! Readers: threads and processes that visit ranges of files in an order of their own.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
-use super::cache::Place;
+use super::{cursor::Cursor, readahead::Readahead};
 use crate::{
     engine::AccessKind,
-    units::{Moment, STEP},
+    units::{ByteRange, Moment, STEP},
 };
+
+/// A range of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// Index of the part.
+    pub part: usize,
+    /// Its bytes; what lies past the end of the part is left out.
+    pub range: ByteRange,
+    /// How they are read, where that is not the reader's usual way.
+    pub style: Option<Style>,
+}
+
+impl Visit {
+    /// One step.
+    pub const fn of_step(part: usize, step: u64) -> Self {
+        Self {
+            part,
+            range: ByteRange::new(step * STEP, STEP),
+            style: None,
+        }
+    }
+
+    /// A range.
+    pub const fn of(part: usize, range: ByteRange) -> Self {
+        Self {
+            part,
+            range,
+            style: None,
+        }
+    }
+}
+
+/// How a reader reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// `read` or `pread` of so many bytes.
+    Read {
+        /// Bytes of a call.
+        call: u64,
+    },
+    /// A mapping is touched, page by page.
+    Map,
+    /// The same with `MADV_RANDOM`: nothing is read ahead.
+    MapRandom,
+    /// `FADV_SEQUENTIAL`, which doubles the readahead, and `MAP_POPULATE`.
+    Populate,
+    /// `O_DIRECT`, of which the page cache knows nothing.
+    Direct {
+        /// Bytes of a call.
+        call: u64,
+    },
+}
+
+impl Style {
+    /// As the agent is told of it.
+    pub const fn kind(self) -> AccessKind {
+        match self {
+            Self::Read { .. } | Self::Direct { .. } => AccessKind::Read,
+            Self::Map | Self::MapRandom => AccessKind::MapTouch,
+            Self::Populate => AccessKind::MapPopulate,
+        }
+    }
+}
 
 /// A reader.
 #[derive(Clone, Debug)]
 pub struct ReaderSpec {
     /// When it starts.
     pub start: Moment,
-    /// Part and step, in the order of its visits.
-    pub visits: Vec<Place>,
+    /// So long before its start the command line of its process named the model.
+    pub announced: Option<Duration>,
+    /// It is a thread of the reader with this index, and not a process of its own.
+    pub thread_of: Option<usize>,
+    /// What it visits, in order.
+    pub visits: Vec<Visit>,
     /// It takes its visits from the list of the reader with this index: several work off one list.
     pub shares: Option<usize>,
     /// How it reads.
-    pub kind: AccessKind,
-    /// Bytes the kernel reads at a time for it.
-    pub request: u64,
-    /// Work after each visit.
+    pub style: Style,
+    /// Processor time after each visit.
     pub think: Duration,
 }
 
 impl ReaderSpec {
-    /// A reader that maps and touches all of `parts` in order, with the kernel's readahead of 128 KiB.
+    /// A reader that maps and touches all of `parts` in order.
     pub fn in_order(parts: &[u64]) -> Self {
         let visits = parts
             .iter()
             .enumerate()
-            .flat_map(|(part, size)| (0..size.div_ceil(STEP)).map(move |step| (part, step)))
+            .flat_map(|(part, size)| (0..size.div_ceil(STEP)).map(move |step| Visit::of_step(part, step)))
             .collect();
         Self {
             start: Moment(0),
+            announced: None,
+            thread_of: None,
             visits,
             shares: None,
-            kind: AccessKind::MapTouch,
-            request: 128 << 10,
+            style: Style::Map,
             think: Duration::ZERO,
         }
     }
 }
 
+/// What a reader is about to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Phase {
+    /// Begin its next visit.
+    Next,
+    /// Go on in its visit.
+    Visit,
+    /// Work on for so long.
+    Think(Duration),
+    /// Nothing any more.
+    Done,
+}
+
 /// A reader at work.
 #[derive(Debug)]
 pub struct Reader {
-    /// Its process id.
+    /// Its process.
     pub process: u32,
+    /// Its thread.
+    pub thread: u32,
     /// What it is.
     pub spec: ReaderSpec,
     /// Visits to come.
-    pub left: VecDeque<Place>,
-    /// The visit before.
-    pub last: Option<Place>,
-    /// The visit it is in, and how many bytes of that it has.
-    pub visit: Option<(Place, u64)>,
-    /// Pieces read since the last jump.
-    pub pieces: u32,
+    pub left: VecDeque<Visit>,
+    /// What comes next.
+    pub phase: Phase,
+    /// The visit it is in.
+    pub visit: Visit,
+    /// How far it has come in that.
+    pub at: u64,
+    /// Where the present call ends.
+    pub call_end: u64,
+    /// It was told that it waits for the page where it is.
+    pub is_told: bool,
     /// First access.
     pub began: Option<Moment>,
-    /// Last access done.
+    /// Last access done, and worked on.
     pub ended: Option<Moment>,
-    /// Bytes it brought in itself, by part.
-    pub added: Vec<u64>,
-    /// Bytes it accessed, by part.
-    pub bytes: Vec<u64>,
+    /// The kernel's readahead, by part: it has a descriptor for each.
+    pub readahead: BTreeMap<usize, Readahead>,
+    /// What the agent's programs know of it, by part.
+    pub cursors: BTreeMap<usize, Cursor>,
 }
 
 impl Reader {
     /// A reader that has not begun.
-    pub fn new(process: u32, spec: &ReaderSpec, parts: usize) -> Self {
+    pub fn new(index: usize, spec: &ReaderSpec) -> Self {
+        let number = |index: usize| 100 + u32::try_from(index).unwrap_or(0);
         Self {
-            process,
+            process: number(spec.thread_of.unwrap_or(index)),
+            thread: number(index),
             left: spec.visits.iter().copied().collect(),
             spec: spec.clone(),
-            last: None,
-            visit: None,
-            pieces: 0,
+            phase: Phase::Next,
+            visit: Visit::of_step(0, 0),
+            at: 0,
+            call_end: 0,
+            is_told: false,
             began: None,
             ended: None,
-            added: vec![0; parts],
-            bytes: vec![0; parts],
+            readahead: BTreeMap::new(),
+            cursors: BTreeMap::new(),
         }
+    }
+
+    /// How it reads at present.
+    pub fn style(&self) -> Style {
+        self.visit.style.unwrap_or(self.spec.style)
     }
 }

@@ -1,0 +1,117 @@
+//! What the engine is told, and what it asks for.
+
+use std::collections::VecDeque;
+
+use super::{Turn, World, file};
+use crate::{
+    catalog::model::Description,
+    engine::{Action, Engine, Input, LoadId, input::FileCounts, load::Stage},
+    sim::{cursor::Cursor, reader::Style},
+    units::Moment,
+};
+
+impl World<'_> {
+    /// The engine will hear this in a moment.
+    pub(super) fn say(&mut self, now: Moment, input: Input) {
+        if self.engine.is_some() {
+            let id = self.order;
+            self.said.insert(id, input);
+            self.at(now.after(self.scenario.machine.hear), Turn::Hear(id));
+        }
+    }
+
+    /// A reader's command line names the model.
+    pub(super) fn announce(&mut self, now: Moment, index: usize) {
+        let Some(reader) = self.readers.get(index) else { return };
+        let position = reader.left.front().map_or(0, |visit| visit.part);
+        let input = Input::Named {
+            process: reader.process,
+            description: self.describe(position),
+        };
+        self.say(now, input);
+    }
+
+    fn describe(&self, position: usize) -> Description {
+        Description {
+            file: file(position),
+            model: self.model.clone(),
+            position,
+            written: None,
+        }
+    }
+
+    /// The engine hears this.
+    pub(super) fn tell(&mut self, now: Moment, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let Some(engine) = &mut self.engine else { return };
+            let actions = engine.handle(now, input);
+            let (held, ceiling) = (engine.held(), engine.ceiling());
+            if held > ceiling {
+                self.broken(&format!("{held} held above the ceiling of {ceiling}"));
+            }
+            for action in actions {
+                inputs.extend(self.carry_out(now, action));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Moment, action: Action) -> Option<Input> {
+        match action {
+            Action::Describe(file) => {
+                let position = usize::try_from(file.inode).unwrap_or(0).saturating_sub(1);
+                let description = Some(self.describe(position));
+                return Some(Input::Described { file, description });
+            }
+            Action::Warm {
+                load,
+                part,
+                range,
+                manner,
+                ..
+            } => self.warm(now, load, part, range, manner),
+            Action::Cancel { load } => self.cancel(now, load),
+            Action::AskDirect { process, file } => {
+                let is_direct = self.readers.iter().any(|reader| {
+                    let is_there = reader.process == process && reader.began.is_some();
+                    is_there && matches!(reader.spec.style, Style::Direct { .. })
+                });
+                return is_direct.then_some(Input::Direct { process, file });
+            }
+            Action::AskAdded { load, processes, .. } => {
+                let readers = self.readers.iter().filter(|reader| processes.contains(&reader.process));
+                let cursors = readers.flat_map(|reader| reader.cursors.values());
+                let added = cursors.map(|cursor| cursor.added).sum();
+                return Some(Input::Added { load, added });
+            }
+            Action::Count { load, processes, .. } => return Some(self.count(load, &processes)),
+            Action::Finish(receipt) => self.report.receipts.push(*receipt),
+            _ => {}
+        }
+        None
+    }
+
+    /// Takes the counters of these processes: whoever reads on is counted anew.
+    fn count(&mut self, load: LoadId, processes: &[u32]) -> Input {
+        let mut loads = self.engine.iter().flat_map(Engine::loads);
+        if !loads.any(|going| going.id == load && going.stage != Stage::Ended) {
+            self.closed.insert(load);
+        }
+        let readers = self
+            .readers
+            .iter_mut()
+            .filter(|reader| processes.contains(&reader.process));
+        let cursors = readers.flat_map(|reader| std::mem::take(&mut reader.cursors));
+        let counts = cursors.map(|(part, cursor): (usize, Cursor)| FileCounts {
+            file: Some(file(part)),
+            calls: cursor.calls,
+            bytes: cursor.bytes,
+            added: cursor.added,
+            missed: cursor.missed,
+        });
+        Input::Counted {
+            load,
+            counts: counts.collect(),
+        }
+    }
+}
