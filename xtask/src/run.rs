@@ -25,7 +25,9 @@ pub fn bench(forwarded: &Forwarded) -> Result<()> {
     let agent = built("nitro-user", "nitro-agent")?;
     let bench = built("nitro-tests", "nitro-bench")?;
     let Some((which, rest)) = forwarded.arguments.split_first() else {
-        bail!("which bench? `cargo xtask bench cold`, `cost`, `storm`, `latency` or `idle`; each has --help");
+        bail!(
+            "which bench? `cargo xtask bench cold`, `cost`, `storm`, `latency`, `idle`, `neighbours` or `sim`; each has --help"
+        );
     };
     run(elevated(bench).arg(which).arg("--agent").arg(agent).args(rest))
 }

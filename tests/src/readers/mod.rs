@@ -18,6 +18,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::several::{CURSORS, PIECE, RANKS, THREADS};
 use crate::{limit::IoLimit, sweep};
 
 /// How a loader reads.

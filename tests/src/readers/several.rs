@@ -13,16 +13,16 @@ use anyhow::{Context, Result, ensure};
 use super::{Cap, Kind, Progress, Reader, program, stream::first_bytes};
 
 /// Bytes of one read.
-const PIECE: u64 = 128 << 10;
+pub const PIECE: u64 = 128 << 10;
 
 /// Places between which one thread goes round.
-const CURSORS: u64 = 16;
+pub const CURSORS: u64 = 16;
 
 /// Threads that take the next piece in turn, each with a descriptor of its own.
-const THREADS: usize = 32;
+pub const THREADS: usize = 32;
 
 /// Processes that read the whole model each.
-const RANKS: usize = 8;
+pub const RANKS: usize = 8;
 
 /// One thread reads a piece at each of [`CURSORS`] places of a file in turn.
 pub fn cursors(paths: &[PathBuf], cap: &Cap, progress: &mut Progress) -> Result<()> {

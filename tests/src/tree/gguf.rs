@@ -61,8 +61,26 @@ pub fn splits(root: &Path, name: &str, seed: u64, parts: usize, bytes: u64) -> R
 /// # Errors
 /// When it cannot be written.
 pub fn write(path: &Path, seed: u64, bytes: u64, split: Option<(usize, usize)>) -> Result<()> {
-    // The tokenizer's size follows the model's, as in real files.
-    write_parts(path, seed, bytes, split, (bytes / (64 << 10)).clamp(32, 32_000))
+    write_parts(path, seed, bytes, split, usual_tokens(bytes))
+}
+
+/// The tokenizer's size follows the model's, as in real files.
+fn usual_tokens(bytes: u64) -> u64 {
+    (bytes / (64 << 10)).clamp(32, 32_000)
+}
+
+/// The tensor table of the file that [`single`] would write, and the bytes of that file: for whoever wants to know it without one.
+pub fn plan(seed: u64, bytes: u64) -> (Vec<Tensor>, u64) {
+    let tensors = shapes(bytes);
+    let (header, end) = header(&tensors, seed, usual_tokens(bytes), None);
+    let mut offset = header.len() as u64;
+    let mut table: Vec<Tensor> = Vec::new();
+    for (name, dimensions) in tensors {
+        let bytes = tensor_bytes(&dimensions).next_multiple_of(ALIGNMENT);
+        table.push(Tensor { name, offset, bytes });
+        offset += bytes;
+    }
+    (table, end)
 }
 
 /// Writes one file of about `bytes` whose header holds `tokens` tokens of its own: about 15 bytes each.
@@ -74,7 +92,15 @@ pub fn write_with_tokens(path: &Path, seed: u64, bytes: u64, tokens: u64) -> Res
 }
 
 fn write_parts(path: &Path, seed: u64, bytes: u64, split: Option<(usize, usize)>, tokens: u64) -> Result<()> {
-    let tensors = shapes(bytes);
+    let (header, end) = header(&shapes(bytes), seed, tokens, split);
+    let mut file = Filler::create(path, seed, end)?;
+    file.write(&header)
+        .and_then(|()| file.fill_to(end))
+        .with_context(|| format!("write {}", path.display()))
+}
+
+/// The header of a file with these tensors, and where the file ends.
+fn header(tensors: &[(String, Vec<u64>)], seed: u64, tokens: u64, split: Option<(usize, usize)>) -> (Vec<u8>, u64) {
     let mut header = Vec::new();
     header.extend_from_slice(MAGIC);
     header.extend_from_slice(&VERSION.to_le_bytes());
@@ -83,7 +109,7 @@ fn write_parts(path: &Path, seed: u64, bytes: u64, split: Option<(usize, usize)>
     header.extend_from_slice(&(metadata.len() as u64).to_le_bytes());
     metadata.iter().for_each(|pair| header.extend_from_slice(pair));
     let mut offset = 0u64;
-    for (name, dimensions) in &tensors {
+    for (name, dimensions) in tensors {
         push_string(&mut header, name);
         header.extend_from_slice(&(dimensions.len() as u32).to_le_bytes());
         dimensions
@@ -95,10 +121,7 @@ fn write_parts(path: &Path, seed: u64, bytes: u64, split: Option<(usize, usize)>
     }
     header.resize(header.len().next_multiple_of(ALIGNMENT as usize), 0);
     let end = header.len() as u64 + offset;
-    let mut file = Filler::create(path, seed, end)?;
-    file.write(&header)
-        .and_then(|()| file.fill_to(end))
-        .with_context(|| format!("write {}", path.display()))
+    (header, end)
 }
 
 fn tensor_bytes(dimensions: &[u64]) -> u64 {
@@ -319,6 +342,7 @@ mod tests {
             ["token_embd.weight", "blk.0.attn_norm.weight"]
         );
         assert_eq!(tensors.len(), shapes(16 << 20).len());
+        assert_eq!(plan(7, 16 << 20), (tensors.clone(), length));
         // Every tensor ends where the next begins, and the last with the file.
         for pair in tensors.windows(2) {
             assert_eq!(pair[0].offset + pair[0].bytes, pair[1].offset);

@@ -7,9 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use nitro_user::sys::block::{self, RequestLimits};
+use serde::{Deserialize, Serialize};
 
-use super::{Progress, device::Device, report};
+use super::{
+    Progress,
+    device::{Device, Service},
+    report,
+};
 use crate::{
     agent::Agent,
     disk::TestDisk,
@@ -21,17 +26,34 @@ use crate::{
     tree::{self, ModelTree, gguf, hugging_face},
 };
 
-const SHARDS: usize = 8;
+/// Files of the shards.
+pub const SHARDS: usize = 8;
 /// Order of the tensors for the random-hint reader; in the report, so that a run can be repeated.
-const ORDER_SEED: u64 = 42;
+pub const ORDER_SEED: u64 = 42;
 /// Loads behind the figures `limit` and `cached`.
 const REFERENCES: usize = 3;
+
+/// What a cell was measured on: what `nitro-bench sim` has to know to predict it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Rig {
+    /// What the group was limited to.
+    pub limit: Limit,
+    /// How requests were served, where a file system in user space did.
+    pub service: Option<Service>,
+    /// Bytes that the kernel reads ahead there.
+    pub read_ahead: u64,
+    /// Bytes of the largest request; 0 where there is no block device.
+    pub request: u64,
+    /// Processors of the machine.
+    pub processors: usize,
+}
 
 /// All that one cell measured. Times in seconds.
 #[derive(Debug, Serialize)]
 pub struct CellResult {
     pub device: Device,
     pub reader: Kind,
+    pub rig: Rig,
     pub bytes: u64,
     /// O_DIRECT at depth on the same files: none for the cached row.
     pub limit: Option<f64>,
@@ -220,9 +242,29 @@ impl<'a> Bench<'a> {
             &without,
             &with,
         );
+        result.rig = self.rig();
         result.bytes = cached.first().map_or(0, |load| load.report.bytes);
         result.misses = report::judge(&result);
         Ok(result)
+    }
+
+    fn rig(&self) -> Rig {
+        let (major, minor) = self.disk.number();
+        let limits = match self.device.store() {
+            // A file system in user space has no queue, and the kernel's usual readahead.
+            Some(_) => RequestLimits {
+                read_ahead: 128 << 10,
+                request: 0,
+            },
+            None => block::request_limits(major << 20 | minor),
+        };
+        Rig {
+            limit: self.device.limit(),
+            service: self.device.store(),
+            read_ahead: limits.read_ahead,
+            request: limits.request,
+            processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
     }
 
     fn reader(&self, kind: Kind, work: f64) -> Reader {
@@ -363,6 +405,7 @@ fn evaluate(
     CellResult {
         device,
         reader,
+        rig: Rig::default(),
         bytes: 0,
         limit,
         work,

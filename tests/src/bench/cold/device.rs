@@ -1,11 +1,11 @@
 //! The devices of the matrix, and how long their cells take.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{limit::Limit, readers::Kind};
 
 /// What a load comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Device {
     /// 1 GB/s in 1000 requests a second: a general-purpose cloud disk, bound by requests.
@@ -25,7 +25,7 @@ pub enum Device {
 }
 
 /// How a file system in user space serves reads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Service {
     /// Milliseconds of each.
     pub latency: f64,

@@ -15,7 +15,11 @@ use clap::{Args, ValueEnum};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nitro_user::units::{ByteCount, Size};
 
-use self::{cell::Bench, device::Device};
+use self::cell::Bench;
+pub(super) use self::{
+    cell::{ORDER_SEED, Rig, SHARDS},
+    device::Device,
+};
 use super::{Common, Outcome};
 use crate::readers::{self, Kind};
 
@@ -45,7 +49,7 @@ pub struct ColdArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DeviceChoice {
+pub(super) enum DeviceChoice {
     #[value(name = "gp-1000")]
     Gp1000,
     D300,
@@ -58,7 +62,8 @@ enum DeviceChoice {
 }
 
 impl DeviceChoice {
-    fn devices(self) -> Vec<Device> {
+    /// Those that are meant.
+    pub(super) fn devices(self) -> Vec<Device> {
         match self {
             Self::Gp1000 => vec![Device::Gp1000],
             Self::D300 => vec![Device::D300],
@@ -74,9 +79,9 @@ impl DeviceChoice {
 
 /// One reader, or all of them.
 #[derive(Clone, Debug)]
-struct Readers(Vec<Kind>);
+pub(super) struct Readers(pub(super) Vec<Kind>);
 
-fn parse_reader(text: &str) -> Result<Readers, String> {
+pub(super) fn parse_reader(text: &str) -> Result<Readers, String> {
     if text == "all" {
         Ok(Readers(Kind::ALL.to_vec()))
     } else {
