@@ -42,6 +42,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // It passes values on and answers clients: no stage of the agent is within its reach.
     ("control", &["control", "observe", "engine::receipt", "sys", "units"]),
+    // It looks at the machine and at the stages' ways to the kernel, and does none of their work.
+    (
+        "doctor",
+        &["doctor", "catalog::stores", "discover", "source", "sys", "units"],
+    ),
     ("config", &["catalog::exclude", "source::attach", "sys", "units"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),
