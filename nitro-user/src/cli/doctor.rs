@@ -30,6 +30,9 @@ use crate::{
 const STATE: usize = 10;
 const NAME: usize = 26;
 
+/// Directories of a running agent that are looked at.
+const MOST_DIRECTORIES: usize = 256;
+
 /// Columns of `lost` and `remedy`.
 const LABEL: usize = 8;
 
@@ -108,7 +111,10 @@ fn running(status: Status) -> Running {
         version: status.version,
         pid: status.pid,
         mode: status.mode,
-        directories: directories.map(|directory| directory.path.into()).collect(),
+        directories: directories
+            .map(|directory| directory.path.into())
+            .take(MOST_DIRECTORIES)
+            .collect(),
     }
 }
 
