@@ -8,8 +8,10 @@ mod outlet;
 mod pause;
 mod print;
 mod receipts;
+mod replay;
 mod status;
 mod text;
+mod trace;
 mod unwatch;
 mod watch;
 
@@ -54,6 +56,10 @@ enum Command {
     Unwatch(unwatch::Options),
     /// What this machine has for the agent, what it lacks, and what to do about it.
     Doctor(doctor::Options),
+    /// Record who reads what, and look at it.
+    Trace(trace::Options),
+    /// A recorded trace through the engine once more.
+    Replay(replay::Options),
     /// Started by the agent: makes the processes that warm on others' account.
     #[command(name = account::SUBCOMMAND, hide = true)]
     AccountHelper,
@@ -71,6 +77,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Pause(options)) => pause::pause(&options),
         Some(Command::Resume(options)) => pause::resume(&options),
         Some(Command::Unwatch(options)) => unwatch::run(&options),
+        Some(Command::Trace(options)) => trace::run(&options),
+        Some(Command::Replay(options)) => replay::run(&options),
         Some(Command::AccountHelper) => Ok(account::parent()?),
         None => watch::run(cli.watch),
     };

@@ -48,6 +48,7 @@ fn try_one(mode: EventMode) -> Trial {
         events: EventChoice::Only(mode),
         capacity: CAPACITY,
         empty: false,
+        exact: false,
     };
     // What was opened is dropped right here.
     let outcome = EventSource::open(options).map(|(_, attachment)| attachment);
