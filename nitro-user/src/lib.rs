@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod discover;
+pub mod doctor;
 pub mod engine;
 pub mod observe;
 pub mod replay;

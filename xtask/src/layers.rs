@@ -63,6 +63,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "control",
         &["control", "observe", "trace", "engine::receipt", "sys", "units"],
     ),
+    // It looks at the machine and at the stages' ways to the kernel, and does none of their work.
+    (
+        "doctor",
+        &["doctor", "catalog::stores", "discover", "source", "sys", "units"],
+    ),
     ("config", &["catalog::exclude", "source::attach", "sys", "units"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),

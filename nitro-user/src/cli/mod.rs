@@ -2,6 +2,7 @@
 
 mod ask;
 mod directories;
+mod doctor;
 mod loads;
 mod outlet;
 mod pause;
@@ -31,6 +32,7 @@ use crate::{config::ConfigError, warm::account};
   sudo nitro-agent --watch ~/.cache/huggingface --dry-run
   sudo nitro-agent status
   sudo nitro-agent loads --follow
+  sudo nitro-agent doctor
 
 Exit code: 0 after a clean stop, 1 when something went wrong, 2 for a command line that is none.")]
 pub struct Cli {
@@ -52,6 +54,8 @@ enum Command {
     Resume(pause::ResumeOptions),
     /// Let go of a watched directory, or of something below one.
     Unwatch(unwatch::Options),
+    /// What this machine has for the agent, what it lacks, and what to do about it.
+    Doctor(doctor::Options),
     /// Record who reads what, and look at it.
     Trace(trace::Options),
     /// A recorded trace through the engine once more.
@@ -61,12 +65,13 @@ enum Command {
     AccountHelper,
 }
 
-/// Carries a command line out.
+/// Carries a command line out; what the process ends with.
 ///
 /// # Errors
 /// Whatever went wrong, in words for the user.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let done = match cli.command {
+        Some(Command::Doctor(options)) => return doctor::run(&options),
         Some(Command::Status(options)) => status::run(&options),
         Some(Command::Loads(options)) => loads::run(&options),
         Some(Command::Pause(options)) => pause::pause(&options),
@@ -76,7 +81,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Replay(options)) => replay::run(&options),
         Some(Command::AccountHelper) => Ok(account::parent()?),
         None => watch::run(cli.watch),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// What the process ends with: a command line that asks for what cannot be is none.

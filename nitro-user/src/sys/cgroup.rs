@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::ByteCount;
 
-/// Mount points of version 2, alone and beside version 1, and of the memory controller of version 1: where systemd and every distribution put them.
-const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-const MEMORY: &str = "/sys/fs/cgroup/memory";
+/// Mount points of version 2, alone and beside version 1, and of the memory controller of version 1, below the root: where systemd and every distribution put them.
+const UNIFIED: [&str; 2] = ["sys/fs/cgroup", "sys/fs/cgroup/unified"];
+const MEMORY: &str = "sys/fs/cgroup/memory";
 
 /// Version 1 says "no limit" with a number near 2^63.
 const NO_LIMIT: u64 = 1 << 60;
@@ -44,11 +44,14 @@ impl Version {
 
 /// The memory cgroup of a process; `None` where there is none, or it is outside of what this process sees.
 pub fn of_process(process: u32) -> Option<MemoryGroup> {
-    of_table(&fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?)
+    of_table(
+        &fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?,
+        Path::new("/"),
+    )
 }
 
-/// The memory cgroup that a table in the format of /proc/PID/cgroup names.
-fn of_table(table: &str) -> Option<MemoryGroup> {
+/// The memory cgroup that a table in the format of /proc/PID/cgroup names, on a machine whose files are below `root`.
+pub fn of_table(table: &str, root: &Path) -> Option<MemoryGroup> {
     let groups = table.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, name) = (fields.next()?, fields.next()?, fields.next()?);
@@ -58,7 +61,7 @@ fn of_table(table: &str) -> Option<MemoryGroup> {
     let groups: Vec<(&str, &str)> = groups.collect();
     let group = |name: &str, mount: &str, version| MemoryGroup {
         name: name.to_owned(),
-        mount: mount.into(),
+        mount: root.join(mount),
         version,
     };
     let first = groups
@@ -70,7 +73,7 @@ fn of_table(table: &str) -> Option<MemoryGroup> {
     let (_, name) = groups.iter().find(|(controllers, _)| controllers.is_empty())?;
     let mount = UNIFIED
         .iter()
-        .find(|mount| Path::new(mount).join("cgroup.controllers").exists())?;
+        .find(|mount| root.join(mount).join("cgroup.controllers").exists())?;
     Some(group(name, mount, Version::Two))
 }
 
@@ -125,6 +128,7 @@ mod tests {
     #[test]
     fn the_memory_controller_of_version_1_goes_first() {
         let table = "12:cpu,cpuacct:/a\n7:memory:/b/c d\n0::/e\n";
+        let of_table = |table| of_table(table, Path::new("/"));
         let group = of_table(table).unwrap();
         assert_eq!(group.name(), "/b/c d");
         assert_eq!(group.directory(), Path::new("/sys/fs/cgroup/memory/b/c d"));
@@ -140,6 +144,7 @@ mod tests {
 
     #[test]
     fn containers_of_kubernetes_are_known_by_their_name() {
+        let of_table = |table| of_table(table, Path::new("/"));
         let group = of_table("3:memory:/kubepods/burstable/pod1/abc\n").unwrap();
         assert!(group.is_of_kubernetes());
         assert!(!of_table("3:memory:/user.slice\n").unwrap().is_of_kubernetes());

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod confine;
 pub mod filter;
 pub mod fork;
+pub mod fuse;
 pub mod holds;
 pub mod lent;
 pub mod memory;

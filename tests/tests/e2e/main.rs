@@ -21,6 +21,7 @@ mod charge;
 mod command_line;
 mod counters;
 mod direct;
+mod doctor;
 mod fanotify;
 mod file_systems;
 mod following;
