@@ -220,6 +220,11 @@ impl AgentProcess {
         self.time_to_ready
     }
 
+    /// Its control socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Its process.
     ///
     /// # Errors

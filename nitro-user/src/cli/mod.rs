@@ -7,8 +7,10 @@ mod outlet;
 mod pause;
 mod print;
 mod receipts;
+mod replay;
 mod status;
 mod text;
+mod trace;
 mod unwatch;
 mod watch;
 
@@ -50,6 +52,10 @@ enum Command {
     Resume(pause::ResumeOptions),
     /// Let go of a watched directory, or of something below one.
     Unwatch(unwatch::Options),
+    /// Record who reads what, and look at it.
+    Trace(trace::Options),
+    /// A recorded trace through the engine once more.
+    Replay(replay::Options),
     /// Started by the agent: makes the processes that warm on others' account.
     #[command(name = account::SUBCOMMAND, hide = true)]
     AccountHelper,
@@ -66,6 +72,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Pause(options)) => pause::pause(&options),
         Some(Command::Resume(options)) => pause::resume(&options),
         Some(Command::Unwatch(options)) => unwatch::run(&options),
+        Some(Command::Trace(options)) => trace::run(&options),
+        Some(Command::Replay(options)) => replay::run(&options),
         Some(Command::AccountHelper) => Ok(account::parent()?),
         None => watch::run(cli.watch),
     }

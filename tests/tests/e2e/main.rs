@@ -41,6 +41,7 @@ mod several;
 mod silent;
 mod stores;
 mod storm;
+mod trace;
 mod unwatch;
 mod written;
 
