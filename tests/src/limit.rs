@@ -81,6 +81,11 @@ impl IoLimit {
         Ok(Self { group, version })
     }
 
+    /// Its directory; of version 2 the other controllers' files are there, too.
+    pub fn directory(&self) -> &Path {
+        &self.group
+    }
+
     /// Limits what members read from `device`, replacing an earlier limit.
     ///
     /// # Errors

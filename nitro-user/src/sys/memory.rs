@@ -18,9 +18,9 @@ pub fn total() -> ByteCount {
     )
 }
 
-/// What the limits of this process's own memory cgroup leave; `None` without a limit.
+/// What the limits of this process's own memory cgroup leave, if pages of files go that nobody uses; `None` without a limit.
 pub fn left_by_cgroup() -> Option<ByteCount> {
-    cgroup::of_process(std::process::id())?.left()
+    cgroup::of_process(std::process::id())?.room()
 }
 
 /// Gives freed memory back to the system: parsing the kernel's types at the start takes ten times what the agent needs afterwards.
