@@ -43,6 +43,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // It passes values on and answers clients: no stage of the agent is within its reach.
     ("control", &["control", "observe", "engine::receipt", "sys", "units"]),
     ("config", &["catalog::exclude", "source::attach", "sys", "units"]),
+    // It knows the agent as a program; nobody uses it but `cli`, and the tests.
+    ("bench", &["bench", "sys", "units"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),
 ];

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod fork;
 pub mod holds;
 pub mod lent;
+pub mod measure;
 pub mod memory;
 pub mod mounts;
 pub mod open;

@@ -32,7 +32,7 @@ enum Command {
     /// What the agent costs when nothing happens.
     Idle(idle::IdleArgs),
     /// One load, reported as JSON (the benches run it as a process of its own).
-    #[command(hide = true)]
+    #[command(name = readers::SUBCOMMAND, hide = true)]
     Reader(ReaderArgs),
     /// The scenarios of `cargo xtask vm-test`, as the first process of its virtual machine.
     #[command(hide = true)]
@@ -41,7 +41,7 @@ enum Command {
     #[command(hide = true)]
     Bystander(neighbours::BystanderArgs),
     /// A file system that takes its time (the benches and tests run it as a process of its own).
-    #[command(hide = true)]
+    #[command(name = store::SUBCOMMAND, hide = true)]
     Store(StoreArgs),
 }
 

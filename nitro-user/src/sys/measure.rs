@@ -1,4 +1,4 @@
-//! The rig's only home of `unsafe`: mappings, residency, and entering a group between fork and exec.
+//! What measuring takes: mappings, residency, pages that go, memory that stays, and entering a group between fork and exec.
 
 use std::{
     fs::File,
@@ -92,7 +92,7 @@ pub fn readahead(file: &File, start: u64, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// Makes a file cold: written back, and its pages out of the page cache. Those of other files stay, unlike with [`crate::disk::TestDisk::drop_caches`].
+/// Makes a file cold: written back, and its pages out of the page cache. Those of other files stay, unlike with `TestDisk::drop_caches`.
 ///
 /// # Errors
 /// When the file cannot be written back or asked about; `TimedOut` when something holds pages of it for seconds.

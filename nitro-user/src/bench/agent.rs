@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{limit::IoLimit, scratch::ScratchDir, sweep};
+use super::{limit::IoLimit, scratch::ScratchDir, sweep};
 
 /// How long an agent may take to become ready before the rig gives up; targets are far below.
 const READY_DEADLINE: Duration = Duration::from_secs(30);

@@ -1,6 +1,6 @@
 //! Removes what a run left on the machine: its own on a signal, a dead run's at the next start.
 //!
-//! Nothing is remembered in a file: mounts, loop devices, groups and directories are found by their name ([`crate::scratch`]),
+//! Nothing is remembered in a file: mounts, loop devices, groups and directories are found by their name ([`super::scratch`]),
 //! so what a SIGKILL left is found as well. Only the rig's own names are touched, and only those of the owner asked for.
 
 use std::{
@@ -18,7 +18,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{
+use super::{
     limit,
     scratch::{Owner, owner},
 };

@@ -1,7 +1,7 @@
 //! A file system in user space that behaves like a remote store or like a disk with one head: a directory of the machine, served read-only with a time for each
 //! request.
 //!
-//! The server is a process of its own ([`serve`], `nitro-bench store`), so that it can be stopped like a server that has died ([`Store::stall`]).
+//! The server is a process of its own ([`serve`], by the hidden subcommand [`SUBCOMMAND`]), so that it can be stopped like a server that has died ([`Store::stall`]).
 
 use std::{
     collections::HashMap,
@@ -35,7 +35,10 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::sweep;
+use super::sweep;
+
+/// The hidden subcommand that serves a store, of every program that starts one.
+pub const SUBCOMMAND: &str = "bench-store";
 
 /// How long the kernel may believe what it was told of a file.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -80,14 +83,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// Has the program at `binary` (`nitro-bench`) serve a store, and waits until it is mounted.
+    /// Has the program at `binary`, which has the hidden subcommand, serve a store, and waits until it is mounted.
     ///
     /// # Errors
     /// It cannot be started, or mounts nothing.
     pub fn start(binary: &Path, args: &StoreArgs) -> Result<Self> {
         fs::create_dir_all(&args.mount).with_context(|| format!("create {}", args.mount.display()))?;
         let mut command = Command::new(binary);
-        command.arg("store");
+        command.arg(SUBCOMMAND);
         command
             .arg("--source")
             .arg(&args.source)

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 
-use crate::{
+use super::{
     limit::{DeviceNumber, IoLimit, Limit},
     scratch::ScratchDir,
     sweep,

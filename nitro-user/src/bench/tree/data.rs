@@ -5,7 +5,7 @@ use std::{fs::File, io::Write, path::Path};
 use anyhow::{Context, Result};
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use crate::sys::PAGE;
+use crate::sys::measure::PAGE;
 
 /// Bytes made once and written again and again with other page stamps: making them is slower than a disk.
 const BLOCK: usize = 4 << 20;

@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::{scratch, sweep, sys};
+use super::{scratch, sweep};
+use crate::sys::measure;
 
 const V1: &str = "/sys/fs/cgroup/blkio";
 const V2: &str = "/sys/fs/cgroup";
@@ -150,7 +151,7 @@ impl IoLimit {
             .write(true)
             .open(&path)
             .with_context(|| format!("open {}", path.display()))?;
-        sys::enter_before_exec(command, vec![procs]);
+        measure::enter_before_exec(command, vec![procs]);
         Ok(())
     }
 

@@ -61,7 +61,7 @@ pub fn resident(files: &[PathBuf]) -> Result<f64> {
     for path in files {
         let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
         let (here, pages) =
-            crate::sys::resident_pages(&file).with_context(|| format!("residency of {}", path.display()))?;
+            crate::sys::measure::resident_pages(&file).with_context(|| format!("residency of {}", path.display()))?;
         resident += here;
         all += pages;
     }
@@ -95,7 +95,7 @@ fn write_small(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::ScratchDir;
+    use crate::bench::scratch::ScratchDir;
 
     fn read_all(tree: &ModelTree) -> Vec<Vec<u8>> {
         tree.files.iter().map(|file| fs::read(file).unwrap()).collect()
