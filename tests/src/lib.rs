@@ -14,6 +14,6 @@ pub mod tracefs;
 pub mod unit;
 
 pub use nitro_user::{
-    bench::{agent, disk, limit, readers, scratch, stats, store, sweep, tree},
+    bench::{agent, disk, limit, readers, report, scratch, stats, store, sweep, tree},
     sys::measure as sys,
 };

@@ -36,6 +36,7 @@ use nix::{
 };
 
 use super::sweep;
+use crate::sys::measure;
 
 /// The hidden subcommand that serves a store, of every program that starts one.
 pub const SUBCOMMAND: &str = "bench-store";
@@ -64,6 +65,9 @@ pub struct StoreArgs {
     /// MB/s of each read; 0 is no limit.
     #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
+    /// MB/s of all reads together; 0 is no limit.
+    #[arg(long, default_value_t = 0.0)]
+    pub bandwidth: f64,
     /// Source of the mount, as /proc/mounts shows it: which client it is.
     #[arg(long, default_value = "nitrostore")]
     pub kind: String,
@@ -101,6 +105,7 @@ impl Store {
             ("--latency", args.latency),
             ("--seek", args.seek),
             ("--rate", args.rate),
+            ("--bandwidth", args.bandwidth),
         ] {
             command.arg(name).arg(value.to_string());
         }
@@ -111,6 +116,7 @@ impl Store {
         if let Some(user) = args.user {
             command.arg("--user").arg(user.to_string());
         }
+        measure::end_with_parent(&mut command);
         let server = command
             .stdin(Stdio::null())
             .spawn()
@@ -134,9 +140,7 @@ impl Store {
     }
 
     fn is_mounted(&self) -> bool {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mount = self.mount.to_string_lossy().into_owned();
-        table.lines().any(|line| line.split(' ').nth(4) == Some(mount.as_str()))
+        sweep::is_mounted(&self.mount)
     }
 
     /// Where it is mounted.
@@ -231,6 +235,8 @@ struct Tree {
     next: AtomicU64,
     /// Where the last read ended: the head.
     head: Mutex<(u64, u64)>,
+    /// When the line is free again, over which all answers go one after the other.
+    line: Mutex<Instant>,
 }
 
 #[derive(Default)]
@@ -270,6 +276,7 @@ impl Tree {
             files: Mutex::default(),
             next: AtomicU64::new(1),
             head: Mutex::default(),
+            line: Mutex::new(Instant::now()),
         })
     }
 
@@ -307,6 +314,15 @@ impl Tree {
             sleep(self.args.latency + seek + by_rate);
         } else {
             sleep(self.args.latency + by_rate);
+        }
+        if self.args.bandwidth > 0.0 {
+            let on_its_way = Duration::from_secs_f64(bytes as f64 / self.args.bandwidth / 1e6);
+            let arrives = {
+                let mut free = lock(&self.line);
+                *free = (*free).max(Instant::now()) + on_its_way;
+                *free
+            };
+            std::thread::sleep(arrives.saturating_duration_since(Instant::now()));
         }
     }
 }

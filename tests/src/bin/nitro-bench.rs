@@ -8,6 +8,7 @@ use rig::{
     guest,
     readers::{self, ReaderArgs},
     store::{self, StoreArgs},
+    sweep,
 };
 
 #[derive(Parser)]
@@ -67,7 +68,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let done = run(Cli::parse());
+    sweep::rest_if_interrupted();
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("nitro-bench: {error:#}");

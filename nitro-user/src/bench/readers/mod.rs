@@ -19,6 +19,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::{limit::IoLimit, sweep};
+use crate::sys::measure;
 
 /// The hidden subcommand that is a reader, of every program that starts one.
 pub const SUBCOMMAND: &str = "bench-reader";
@@ -237,6 +238,11 @@ impl Reader {
         self.option("--order-seed", &seed.to_string())
     }
 
+    /// Requests at once, of a direct reader.
+    pub fn depth(self, requests: usize) -> Self {
+        self.option("--depth", &requests.to_string())
+    }
+
     /// When to give up.
     pub fn cap(self, after: Duration) -> Self {
         self.option("--cap-ms", &after.as_millis().to_string())
@@ -259,6 +265,7 @@ impl Reader {
             .args(&self.paths)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
+        measure::end_with_parent(&mut command);
         if let Some(group) = group {
             group.join(&mut command)?;
         }
