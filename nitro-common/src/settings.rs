@@ -67,6 +67,8 @@ pub mod globals {
     pub const PAGE_SHIFT: &str = "PAGE_SHIFT";
     /// `u32`: 1 makes every program return at once; the yardstick of the cost bench.
     pub const EMPTY: &str = "EMPTY";
+    /// `u32`: 1 where every system call on a watched file is an event of its own.
+    pub const EXACT: &str = "EXACT";
     /// `u32`: 1 where pages that a reader brings in are to wake user space: in syscalls mode, where they alone tell of readers of mappings.
     pub const ADDS_WAKE: &str = "ADDS_WAKE";
     /// `u32`: `O_DIRECT` of this architecture, as in `file.f_flags`.

@@ -19,6 +19,7 @@ settings! {
     PAGE_SHIFT: u32,
     EMPTY: u32,
     ADDS_WAKE: u32,
+    EXACT: u32,
     DIRECT_FLAG: u32,
     HEAD_MASK: u64,
     FOLIO_ORDER: u64,

@@ -10,7 +10,9 @@
 //! asking connection waits, for a bounded time.
 
 mod auto;
+mod events;
 mod queries;
+mod recording;
 pub mod rights;
 mod status;
 mod stop;
@@ -280,6 +282,7 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         events: config.events,
         capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
         empty: config.empty_probes,
+        exact: false,
     };
     let opened = signals.unless(starter.run(move || EventSource::open(options))).await;
     let Some(opened) = opened else {
@@ -395,9 +398,10 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
             wiring.tick();
         }
         wiring.carry_out(&mut source, &mut audience);
+        wiring.hand_over(&mut source);
     };
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
-    let kept = wiring.stop(&mut audience);
+    let kept = wiring.stop(&source, &mut audience);
     let written = tokio::task::spawn_blocking(move || drop(kept));
     audience.stopping(signal);
     drop(source);

@@ -28,6 +28,7 @@ use nitro_user::{
         history::{BEHIND, History, Kept},
         status::{LoadStatus, Status},
     },
+    trace::{Frame, FrameReader},
     units::{ByteCount, Moment},
 };
 use proptest::prelude::*;
@@ -35,6 +36,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
+    sync::mpsc,
     time::timeout,
 };
 
@@ -89,6 +91,7 @@ impl Rig {
         let history = Arc::new(Mutex::new(History::default()));
         let shared = history.clone();
         tokio::spawn(async move {
+            let mut recording = None;
             while let Some(query) = queries.recv().await {
                 match query {
                     Query::Status(answer) => {
@@ -111,6 +114,16 @@ impl Rig {
                     }
                     Query::Unwatch(_, done) => {
                         let _ = done.send(Ok(Unwatched::default()));
+                    }
+                    Query::Record(rate, answer) => {
+                        let (tell, frames) = mpsc::channel(4);
+                        tell.try_send(Frame::pack(&rate.to_le_bytes()).unwrap()).unwrap();
+                        recording = Some(tell);
+                        let _ = answer.send(Ok((7, frames)));
+                    }
+                    Query::EndRecording(number) => {
+                        let tell = recording.take().unwrap();
+                        tell.try_send(Frame::pack(&[number as u8]).unwrap()).unwrap();
                     }
                 }
             }
@@ -337,6 +350,24 @@ async fn an_agent_that_does_not_answer_is_busy() {
     }
 }
 
+#[tokio::test]
+async fn a_recording_comes_in_frames_and_its_rest_after_the_client_has_closed() {
+    let rig = Rig::new(Limits::default());
+    let mut client = rig.client().await;
+    client.ask(&Request::Record { rate: 9 }).await.unwrap();
+    assert_eq!(client.next().await.unwrap(), Reply::Recording);
+    let (mut frames, mut writer) = client.into_stream();
+    let mut bytes = vec![0; Frame::pack(&9u64.to_le_bytes()).unwrap().bytes().len()];
+    frames.read_exact(&mut bytes).await.unwrap();
+    writer.shutdown().await.unwrap();
+    frames.read_to_end(&mut bytes).await.unwrap();
+    let mut frames = FrameReader::new(&*bytes);
+    let mut next = || frames.next_frame().unwrap().map(|frame| frame.unpack().unwrap());
+    assert_eq!(next().unwrap(), 9u64.to_le_bytes());
+    assert_eq!(next().unwrap(), [7], "the number of the recording that was to end");
+    assert_eq!(next(), None);
+}
+
 #[test]
 fn no_bytes_end_the_server() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -419,7 +450,13 @@ async fn others_see_only_their_own() {
     assert_eq!(own[0]["loads"].as_array().unwrap().len(), 1);
     assert_eq!(own[0]["loads"][0]["user"], 65_534);
 
-    for words in [["pause", "1s"].as_slice(), &["resume"], &["unwatch", "/models"]] {
+    let out = "/proc/no-such-place";
+    for words in [
+        ["pause", "1s"].as_slice(),
+        &["resume"],
+        &["unwatch", "/models"],
+        &["trace", "record", "--out", out],
+    ] {
         let mut command = Command::new(&agent);
         command.args(words).arg("--socket").arg(rig.path());
         command.uid(uid).gid(nobody.gid.as_raw()).current_dir("/");

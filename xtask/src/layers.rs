@@ -40,8 +40,29 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "units",
         ],
     ),
+    (
+        "replay",
+        &["replay", "engine", "sim", "trace", "catalog::model", "units"],
+    ),
+    // Values of what happened, written down.
+    (
+        "trace",
+        &[
+            "trace",
+            "engine::input",
+            "engine::action",
+            "engine::receipt",
+            "engine::plan::device",
+            "catalog::model",
+            "sys::top",
+            "units",
+        ],
+    ),
     // It passes values on and answers clients: no stage of the agent is within its reach.
-    ("control", &["control", "observe", "engine::receipt", "sys", "units"]),
+    (
+        "control",
+        &["control", "observe", "trace", "engine::receipt", "sys", "units"],
+    ),
     ("config", &["catalog::exclude", "source::attach", "sys", "units"]),
     // It knows the agent as a program; nobody uses it but `cli`, and the tests.
     ("bench", &["bench", "sys", "units"]),

@@ -30,10 +30,10 @@ use nitro_common::{Counter, Hook, flags};
 use crate::{
     cursor,
     descriptor::{File, at_most_one_call},
-    emit::{What, emit},
+    emit::{What, emit, emit_at, now},
     guard::{Tally, Watched, Who, may_be_watched, watched},
     kernel::{
-        ADDS_WAKE, AREA_FILE, FAULT_AREA, FILE_MAPPING, FOLIO_FLAGS, FOLIO_INDEX, FOLIO_MAPPING, FOLIO_ORDER,
+        ADDS_WAKE, AREA_FILE, EXACT, FAULT_AREA, FILE_MAPPING, FOLIO_FLAGS, FOLIO_INDEX, FOLIO_MAPPING, FOLIO_ORDER,
         HEAD_MASK, Inode, PAGE_SHIFT, RECORD_DEVICE, RECORD_INDEX, RECORD_INODE, RECORD_ORDER, Typed, field,
     },
 };
@@ -208,7 +208,10 @@ fn reads(descriptor: u64, range: impl FnOnce(File) -> Option<(u64, u64)>) -> u32
         && let Some((start, length)) = range(file)
         && let Some(what) = clipped(Hook::Read, &inode, start, at_most_one_call(length))
     {
-        if file.is_direct() {
+        if EXACT.load() != 0 {
+            let flags = if file.is_direct() { flags::DIRECT } else { 0 };
+            emit_at(now(), false, tally, who, Some(&inode), What { flags, ..what });
+        } else if file.is_direct() {
             let flags = flags::DIRECT;
             cursor::direct(tally, who, &inode, What { flags, ..what });
         } else {

@@ -222,17 +222,17 @@ impl AgentProcess {
         self.time_to_ready
     }
 
+    /// Its control socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Its process.
     ///
     /// # Errors
     /// When it has been stopped.
     pub fn pid(&self) -> Result<u32> {
         self.child.as_ref().map(Child::id).context("the agent was stopped")
-    }
-
-    /// Its control socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
     }
 
     /// What it printed so far.

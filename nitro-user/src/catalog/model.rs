@@ -117,7 +117,7 @@ pub struct Model {
 }
 
 /// The answer to "what is this file part of?".
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// The file that was asked about.
     pub file: FileId,

@@ -10,9 +10,11 @@ mod pause;
 mod print;
 mod prove;
 mod receipts;
+mod replay;
 mod running;
 mod status;
 mod text;
+mod trace;
 mod unwatch;
 mod watch;
 
@@ -70,6 +72,10 @@ enum Command {
     /// A file system that takes its time (started by `bench`).
     #[command(name = store::SUBCOMMAND, hide = true)]
     Store(store::StoreArgs),
+    /// Record who reads what, and look at it.
+    Trace(trace::Options),
+    /// A recorded trace through the engine once more.
+    Replay(replay::Options),
     /// Started by the agent: makes the processes that warm on others' account.
     #[command(name = account::SUBCOMMAND, hide = true)]
     AccountHelper,
@@ -93,6 +99,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Some(Command::Store(options)) => store::serve(&options),
+        Some(Command::Trace(options)) => trace::run(&options),
+        Some(Command::Replay(options)) => replay::run(&options),
         Some(Command::AccountHelper) => Ok(account::parent()?),
         None => watch::run(cli.watch),
     }

@@ -148,6 +148,11 @@ impl Client {
         }
     }
 
+    /// What comes after the last reply, as it comes; ending the writer ends what the agent sends.
+    pub fn into_stream(self) -> (BufReader<OwnedReadHalf>, OwnedWriteHalf) {
+        (self.reader, self.writer)
+    }
+
     fn foreign(&self, why: &dyn std::fmt::Display) -> ClientError {
         ClientError::Foreign {
             path: name(&self.path),

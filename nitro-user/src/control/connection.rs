@@ -24,7 +24,7 @@ use super::{
     protocol::{self, Code, End, MOST_REQUEST_BYTES, Refusal, Reply, Request},
     server::{Limits, Query},
 };
-use crate::observe::history::Kept;
+use crate::{observe::history::Kept, trace::Frame};
 
 /// A client that is being served.
 pub struct Connection {
@@ -112,7 +112,9 @@ impl Connection {
                 }
                 self.send(&Reply::End(End::Complete)).await
             }
-            Request::Pause { .. } | Request::Resume | Request::Unwatch { .. } if !self.caller.is_privileged() => {
+            Request::Pause { .. } | Request::Resume | Request::Unwatch { .. } | Request::Record { .. }
+                if !self.caller.is_privileged() =>
+            {
                 let message = "only root, or the user the agent runs as, may do this: try sudo";
                 self.refuse(Code::Forbidden, message).await
             }
@@ -126,6 +128,34 @@ impl Connection {
                 Some(Err(refusal)) => self.send(&Reply::Error(refusal)).await,
                 None => self.busy().await,
             },
+            Request::Record { rate } => match self.ask(|answer| Query::Record(rate, answer)).await {
+                Some(Ok((number, frames))) => self.record(number, frames).await,
+                Some(Err(refusal)) => self.send(&Reply::Error(refusal)).await,
+                None => self.busy().await,
+            },
+        }
+    }
+
+    /// Passes the frames of a recording on until the client has had enough of it, or the agent stops, and then what is left of it.
+    async fn record(&mut self, number: u64, mut frames: mpsc::Receiver<Frame>) -> Served {
+        self.send(&Reply::Recording).await?;
+        let mut goes_on = true;
+        loop {
+            tokio::select! {
+                frame = frames.recv() => {
+                    // Without a word at the end: whoever reads frames sees where they end.
+                    let frame = frame.ok_or(Lost)?;
+                    match timeout(self.limits.write, self.writer.write_all(frame.bytes())).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(_)) | Err(_) => return Err(Lost),
+                    }
+                }
+                // Its end, or whatever it says.
+                _ = self.reader.fill_buf(), if goes_on => {
+                    goes_on = false;
+                    self.queries.send(Query::EndRecording(number)).await.map_err(|_| Lost)?;
+                }
+            }
         }
     }
 

@@ -46,6 +46,12 @@ pub enum Request {
         #[serde(with = "wire_path")]
         path: PathBuf,
     },
+    /// Record what happens; answered by [`Reply::Recording`], after which no more lines come but frames of a trace, until the client closes its writing end and has had the
+    /// rest. For root and the agent's own user.
+    Record {
+        /// Records per second at most.
+        rate: u64,
+    },
 }
 
 #[derive(Serialize)]
@@ -67,6 +73,8 @@ pub enum Reply {
     Done,
     /// It is no longer watched.
     Unwatched(Unwatched),
+    /// Frames of a trace follow instead of lines.
+    Recording,
     /// Nothing more comes.
     End(End),
     /// The request was not carried out, or no further.
@@ -227,6 +235,7 @@ mod tests {
                 seconds: Some(u64::MAX),
             },
             Request::Resume,
+            Request::Record { rate: 300_000 },
             Request::Unwatch {
                 path: "/models/ä b".into(),
             },

@@ -19,7 +19,10 @@ use super::{
     protocol::{self, Code, Refusal, Reply, Unwatched},
     socket::{Claimed, SocketFile},
 };
-use crate::observe::{history::Subscription, status::Status};
+use crate::{
+    observe::{history::Subscription, status::Status},
+    trace::Frame,
+};
 
 /// Queries on their way to the daemon's task; a connection has at most one.
 const QUERIES: usize = 16;
@@ -38,6 +41,10 @@ pub enum Query {
     Pause(Option<Duration>, oneshot::Sender<()>),
     /// Go on.
     Resume(oneshot::Sender<()>),
+    /// Record what happens, so many times a second at most: the number of the recording, and its frames.
+    Record(u64, oneshot::Sender<Result<(u64, mpsc::Receiver<Frame>), Refusal>>),
+    /// The recording of this number is to end.
+    EndRecording(u64),
     /// Watch nothing at or below this path.
     Unwatch(PathBuf, oneshot::Sender<Result<Unwatched, Refusal>>),
 }

@@ -52,6 +52,8 @@ impl Wiring {
                 let _ = done.send(());
             }
             Query::Unwatch(path, done) => self.unwatch(path, done),
+            Query::Record(rate, answer) => self.record(rate, answer, source),
+            Query::EndRecording(number) => self.recording.end(Some(number)),
         }
     }
 

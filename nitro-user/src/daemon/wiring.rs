@@ -6,15 +6,11 @@ use std::{
     time::Duration,
 };
 
-use nitro_common::{Hook, flags};
 use tokio::sync::mpsc::Sender;
 
 use super::{
-    Audience, Found, Started,
-    queries::Unwatching,
-    stop::LetGo,
-    telling::Telling,
-    wire::{access_of, counts_of, file_of, range_of},
+    Audience, DRAIN, Found, Started, queries::Unwatching, recording::Recording, stop::LetGo, telling::Telling,
+    wire::counts_of,
 };
 use crate::{
     catalog::{
@@ -36,6 +32,7 @@ use crate::{
     },
     state::devices::DeviceStore,
     sys::{clock, threads},
+    trace::Record,
     units::{FileId, Moment},
     warm::{
         account::{Accountant, Helpers},
@@ -45,20 +42,20 @@ use crate::{
 
 /// Everything that the daemon's task owns, but the channels' receiving ends.
 pub struct Wiring {
-    mode: EventMode,
+    pub(super) mode: EventMode,
     /// Events dropped when the kernel's cursors were last looked through.
     dropped: u64,
     pub(super) engine: Engine,
     workers: Workers,
     /// Who warms on others' account.
-    helpers: Option<Helpers>,
-    processes: LetGo<ProcessReader>,
+    pub(super) helpers: Option<Helpers>,
+    pub(super) processes: LetGo<ProcessReader>,
     pub(super) catalog: LetGo<Catalogs>,
     /// Files that are known by their readers alone.
     pub(super) lent: LentFiles,
     /// What each part of it has found last.
     pub(super) reports: BTreeMap<usize, ScanReport>,
-    actions: VecDeque<Action>,
+    pub(super) actions: VecDeque<Action>,
     /// Processes that named a file whose description is on its way.
     named: HashMap<FileId, Vec<u32>>,
     /// Files to be watched whose places are not known yet, and whether some were asked for.
@@ -69,6 +66,7 @@ pub struct Wiring {
     identities: HashMap<u32, String>,
     pub(super) history: History,
     telling: Telling,
+    pub(super) recording: Recording,
     /// What was said when the agent was ready, and when that was.
     pub(super) started: Option<(Started, Moment)>,
     /// Looks for directories with models, if that is wanted.
@@ -118,6 +116,7 @@ impl Wiring {
             identities: HashMap::new(),
             history: History::default(),
             telling: Telling::default(),
+            recording: Recording::default(),
             started: None,
             finder: None,
             news: Vec::new(),
@@ -158,7 +157,7 @@ impl Wiring {
     }
 
     /// Asks where the next files are that are to be watched, when the ones before are.
-    fn place(&mut self, source: &EventSource) {
+    pub(super) fn place(&mut self, source: &EventSource) {
         if self.placing || self.unplaced.is_empty() || !source.is_settled() {
             return;
         }
@@ -173,69 +172,6 @@ impl Wiring {
     /// Whether files are still to be watched that were found.
     pub fn is_placing(&self, source: &EventSource) -> bool {
         self.placing || !self.unplaced.is_empty() || !source.is_settled()
-    }
-
-    /// Takes at most `most` events from the ring; returns how many there were.
-    pub fn drain(&mut self, source: &mut EventSource, most: usize) -> usize {
-        let Self {
-            engine,
-            actions,
-            processes,
-            finder,
-            mode,
-            helpers,
-            lent,
-            ..
-        } = self;
-        let mode = *mode;
-        let is_helper = |process| helpers.as_ref().is_some_and(|all| all.contains(process));
-        let mut ended = Vec::new();
-        let drained = source.drain(most, |event| match Hook::from_number(event.hook) {
-            // What leaves the page cache is told by whoever makes room.
-            Some(Hook::Delete) => {
-                let (file, range) = (file_of(&event), range_of(&event));
-                tracing::trace!(?file, ?range, thread = event.thread, "removed");
-                actions.extend(engine.handle(Moment(event.time_ns), Input::Removed { file, range }));
-            }
-            Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 && is_helper(event.process) => {
-                ended.push(event.process);
-            }
-            // What a helper reads is our own doing.
-            Some(_) if is_helper(event.process) => {}
-            Some(Hook::Met) => {
-                let keep = engine.paused().is_none();
-                lent.met(file_of(&event), event.process, event.offset, keep);
-            }
-            Some(Hook::Exec) => {
-                processes.ask(Question::Arguments(event.process));
-                if let Some(finder) = finder {
-                    finder.begun(event.process);
-                }
-            }
-            Some(Hook::Exit) if event.flags & flags::LAST_THREAD != 0 => {
-                actions.extend(engine.handle(clock::now(), Input::Ended { process: event.process }));
-            }
-            Some(hook) => {
-                if let Some(access) = access_of(mode, hook, &event) {
-                    tracing::trace!(?access);
-                    let (at, process, file) = (access.at, access.process, access.file);
-                    actions.extend(engine.handle(at, Input::Access(access)));
-                    // After the access, which begins the load that is to stand down.
-                    if event.flags & flags::DIRECT != 0 {
-                        actions.extend(engine.handle(at, Input::Direct { process, file }));
-                    }
-                }
-            }
-            None => {}
-        });
-        for process in ended {
-            if let Some(helpers) = &self.helpers {
-                helpers.ended(process);
-            }
-            source.take_counts(process, |_| true);
-        }
-        self.place(source);
-        drained
     }
 
     /// A worker is done with a step.
@@ -338,6 +274,14 @@ impl Wiring {
         self.processes.ask(Question::Power);
     }
 
+    /// What is recorded is handed over when it is due, with what is on the ring and woke nobody.
+    pub fn hand_over(&mut self, source: &mut EventSource) {
+        if self.recording.deadline().is_some_and(|due| due <= clock::now()) {
+            self.drain(source, DRAIN);
+            self.recording.turn(source);
+        }
+    }
+
     /// The engine's deadline has come.
     pub fn tick(&mut self) {
         self.feed(Input::Tick);
@@ -345,7 +289,11 @@ impl Wiring {
 
     /// Ends when the engine wants to be told the time; never while nothing goes on.
     pub fn timer(&self) -> impl Future<Output = ()> + use<> {
-        let deadlines = [self.engine.deadline(), self.telling.deadline()];
+        let deadlines = [
+            self.engine.deadline(),
+            self.telling.deadline(),
+            self.recording.deadline(),
+        ];
         let left = deadlines.into_iter().flatten().min();
         let left = left.map(|deadline| deadline.since(clock::now()));
         async move {
@@ -363,7 +311,9 @@ impl Wiring {
     }
 
     pub(super) fn feed(&mut self, input: Input) {
-        self.actions.extend(self.engine.handle(clock::now(), input));
+        let at = clock::now();
+        self.recording.input(at, &input);
+        self.actions.extend(self.engine.handle(at, input));
     }
 
     /// Carries out what the engine asked for.
@@ -425,6 +375,7 @@ impl Wiring {
                         .iter()
                         .flat_map(|process| source.take_counts(*process, concerns));
                     let counts: Vec<ThreadCounts> = counts.collect();
+                    self.recording.counts(clock::now(), &counts);
                     // What our own threads brought in for it, the outcomes told; their cursors would fill the map in time.
                     source.take_counts(std::process::id(), concerns);
                     self.feed(Input::Counted {
@@ -450,6 +401,10 @@ impl Wiring {
                         time: clock::unix_time_of(receipt.ended),
                         receipt: *receipt,
                     };
+                    self.recording.note(|| Record::Receipt {
+                        at: clock::now(),
+                        receipt: Box::new(kept.receipt.clone()),
+                    });
                     audience.finished(&kept);
                     self.history.keep(kept);
                 }
@@ -471,8 +426,10 @@ impl Wiring {
     }
 
     /// No new steps; what blocks is left to the end of the process. What is still to be written comes back.
-    pub fn stop(mut self, audience: &mut impl Audience) -> DeviceStore {
+    pub fn stop(mut self, source: &EventSource, audience: &mut impl Audience) -> DeviceStore {
         self.telling.finish(audience);
+        self.recording.end(None);
+        self.recording.turn(source);
         self.workers.close_all();
         self.devices
     }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// One thing that happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// A process accessed a watched file.
     Access(Access),

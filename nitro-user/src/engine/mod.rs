@@ -17,6 +17,7 @@ pub mod plan;
 pub mod predict;
 mod processes;
 pub mod receipt;
+mod recording;
 mod steps;
 mod walk;
 

@@ -113,6 +113,13 @@ struct Spec {
     essential: bool,
 }
 
+impl Spec {
+    /// Whether it hangs on a system call.
+    fn is_call(&self) -> bool {
+        self.ways.iter().any(|way| way.1.name().starts_with("syscalls/"))
+    }
+}
+
 const fn needs(ways: &'static [Way]) -> Spec {
     Spec { ways, essential: true }
 }
@@ -202,7 +209,7 @@ pub struct Attachment {
     pub programs: Vec<ProgramReport>,
 }
 
-/// Attaches the programs of `mode`, typed ones only if `typed`; the links detach when the programs are dropped, and with this process in any
+/// Attaches the programs of `mode`, typed ones only if `typed`, those on system calls only if `exact`; the links detach when the programs are dropped, and with this process in any
 /// case. Returns what came of each hook, and in syscalls mode what others now pay.
 ///
 /// # Errors
@@ -212,6 +219,7 @@ pub fn attach(
     btf: &Btf,
     mode: EventMode,
     typed: bool,
+    exact: bool,
 ) -> Result<(Vec<ProgramReport>, Option<Price>), String> {
     let specs = match mode {
         EventMode::PageCache => PAGE_CACHE,
@@ -225,7 +233,7 @@ pub fn attach(
     };
     let mut price = None;
     let mut reports = Vec::new();
-    for spec in specs {
+    for spec in specs.iter().filter(|spec| !exact || spec.is_call()) {
         let report = attach_spec(ebpf, btf, spec, typed, &mut price);
         if let Some(reason) = &report.refused
             && spec.essential

@@ -80,6 +80,8 @@ pub struct Options {
     pub capacity: u32,
     /// Programs that return at once: the yardstick of the cost bench.
     pub empty: bool,
+    /// In syscalls mode: nothing but the system calls, and an event for each.
+    pub exact: bool,
 }
 
 /// What one thread did in one file, removed from or read in the kernel.
@@ -130,7 +132,7 @@ impl EbpfSource {
             let mut ebpf = load(&types, mode, options)?;
             let btf = Btf::parse(&bytes, aya::Endianness::default())
                 .map_err(|error| SourceError::Load(Box::new(error.into())))?;
-            match attach(&mut ebpf, &btf, mode, typed) {
+            match attach(&mut ebpf, &btf, mode, typed, options.exact) {
                 Ok((programs, price)) => {
                     let attachment = Attachment {
                         mode,
@@ -446,6 +448,7 @@ fn load(types: &KernelTypes<'_>, mode: EventMode, options: Options) -> Result<Eb
     let own = std::process::id();
     let page_shift = crate::sys::page_size().trailing_zeros();
     let empty = u32::from(options.empty);
+    let exact = u32::from(options.exact);
     let adds_wake = u32::from(mode == EventMode::Syscalls);
     let order = order.unwrap_or_default();
     let direct = libc::O_DIRECT.cast_unsigned();
@@ -470,6 +473,7 @@ fn load(types: &KernelTypes<'_>, mode: EventMode, options: Options) -> Result<Eb
         .override_global(globals::SELF_PROCESS, &own, true)
         .override_global(globals::PAGE_SHIFT, &page_shift, true)
         .override_global(globals::EMPTY, &empty, true)
+        .override_global(globals::EXACT, &exact, true)
         .override_global(globals::ADDS_WAKE, &adds_wake, true)
         .map_max_entries(maps::WATCHED, options.capacity);
     loader.load(OBJECT).map_err(|error| SourceError::Load(Box::new(error)))

@@ -19,7 +19,8 @@ fn began_ns() -> i128 {
     *BEGAN.get_or_init(unix_now_ns)
 }
 
-fn unix_now_ns() -> i128 {
+/// Nanoseconds since 1970.
+pub fn unix_now_ns() -> i128 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| i128::try_from(since.as_nanos()).unwrap_or(i128::MAX))
 }

@@ -1,9 +1,22 @@
-//! Waiting for the end of another process.
+//! The ends of processes: waiting for that of another, and ending with the one that started us.
 
 use std::{
     io,
-    os::fd::{FromRawFd, OwnedFd},
+    os::{
+        fd::{FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
 };
+
+use nix::sys::{prctl::set_pdeathsig, signal::Signal};
+
+/// The program that is started by `command` is told to stop (SIGTERM) when the thread ends that starts it, however that comes.
+pub fn end_with_us(command: &mut Command) -> &mut Command {
+    let tell = || set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from);
+    // SAFETY: between fork and exec: one system call, which takes no lock and no memory.
+    unsafe { command.pre_exec(tell) }
+}
 
 /// A descriptor that is readable once the process has ended, with all its threads; it stands for that process, whoever gets its number afterwards.
 ///
@@ -21,7 +34,7 @@ pub fn end_of(process: u32) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::{os::fd::AsFd, process::Command};
 
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -42,5 +55,11 @@ mod tests {
         child.wait().unwrap();
         let error = super::end_of(child.id()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+    }
+    #[test]
+    fn a_program_ends_with_the_thread_that_started_it() {
+        let start = || super::end_with_us(Command::new("sleep").arg("60")).spawn().unwrap();
+        let mut child = std::thread::spawn(start).join().unwrap();
+        assert!(!child.wait().unwrap().success());
     }
 }

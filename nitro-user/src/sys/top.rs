@@ -49,6 +49,11 @@ impl Top {
         self.elsewhere.map(|elsewhere| elsewhere.process)
     }
 
+    /// The namespace that it is in; `None` for ours.
+    pub const fn namespace(&self) -> Option<Elsewhere> {
+        self.elsewhere
+    }
+
     /// Its path for the processes of its own namespace.
     pub fn native(&self) -> PathBuf {
         let Some(elsewhere) = self.elsewhere else {

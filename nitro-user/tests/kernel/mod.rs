@@ -59,6 +59,7 @@ pub fn open(events: EventChoice) -> Result<(EbpfSource, Attachment), SourceError
         events,
         capacity: 1024,
         empty: false,
+        exact: false,
     })
 }
 

@@ -6,6 +6,7 @@ pub mod idle;
 pub mod latency;
 pub mod neighbours;
 pub mod storm;
+pub mod trace;
 
 use std::{
     fs,

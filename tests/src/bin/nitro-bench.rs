@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rig::{
-    bench::{cold, cost, idle, latency, neighbours, storm},
+    bench::{cold, cost, idle, latency, neighbours, storm, trace},
     guest,
     readers::{self, ReaderArgs},
     store::{self, StoreArgs},
@@ -30,6 +30,8 @@ enum Command {
     Latency(latency::LatencyArgs),
     /// What others on the device notice: a bystander, two loads at once, a scanner.
     Neighbours(neighbours::NeighboursArgs),
+    /// What recording costs, and how long a large trace takes to be shown and drawn.
+    Trace(trace::TraceArgs),
     /// What the agent costs when nothing happens.
     Idle(idle::IdleArgs),
     /// One load, reported as JSON (the benches run it as a process of its own).
@@ -53,6 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Storm(args) => storm::run(&args),
         Command::Latency(args) => latency::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Neighbours(args) => neighbours::run(&args),
         Command::Bystander(args) => {

@@ -43,6 +43,7 @@ mod several;
 mod silent;
 mod stores;
 mod storm;
+mod trace;
 mod unwatch;
 mod written;
 

@@ -147,6 +147,11 @@ impl Device {
         self.known.rate
     }
 
+    /// What is known of it.
+    pub const fn known(&self) -> Knowledge {
+        self.known
+    }
+
     /// What a reader gets without help, one that calls `read` or one that touches a mapping.
     pub fn alone(&mut self, only_reads: bool) -> &mut Option<Rate> {
         if only_reads {
