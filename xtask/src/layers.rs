@@ -69,6 +69,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["doctor", "catalog::stores", "discover", "source", "sys", "units"],
     ),
     ("config", &["catalog::exclude", "source::attach", "sys", "units"]),
+    // It knows the agent as a program; nobody uses it but `cli`, and the tests.
+    ("bench", &["bench", "sys", "units"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),
 ];

@@ -14,6 +14,7 @@ pub mod fork;
 pub mod fuse;
 pub mod holds;
 pub mod lent;
+pub mod measure;
 pub mod memory;
 pub mod mounts;
 pub mod open;

@@ -300,7 +300,7 @@ impl<R: Read> Fields<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::ScratchDir;
+    use crate::bench::scratch::ScratchDir;
 
     #[test]
     fn the_table_that_was_written_is_read_back() {

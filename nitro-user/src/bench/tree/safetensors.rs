@@ -42,7 +42,7 @@ pub fn write(path: &Path, seed: u64, bytes: u64, prefix: &str, tensors: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::ScratchDir;
+    use crate::bench::scratch::ScratchDir;
 
     #[test]
     fn the_header_covers_the_data_without_a_hole() {

@@ -8,8 +8,8 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::{Cap, Progress};
 use crate::{
-    sys::{PAGE, map_file},
-    tree::gguf,
+    bench::tree::gguf,
+    sys::measure::{PAGE, map_file},
 };
 
 /// Pages between two looks at the clock.

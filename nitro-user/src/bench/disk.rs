@@ -1,4 +1,4 @@
-//! A disk of the test's own: ext4 on a loop device on a sparse file, with the small readahead of an ordinary disk.
+//! A disk of a bench's own: ext4 on a loop device on a sparse file, with the small readahead of an ordinary disk.
 //!
 //! The loop device reads its file with direct I/O where the file system below allows it, so that dropping the caches leaves
 //! no copy below the one that is measured. (Buffered on tmpfs the device is faster, and its copying takes a processor from the
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 
-use crate::{
+use super::{
     limit::{DeviceNumber, IoLimit, Limit},
     scratch::ScratchDir,
     sweep,
@@ -73,7 +73,7 @@ pub struct TestDisk {
     number: DeviceNumber,
     direct: bool,
     // Last: its drop removes the image, when nothing holds it any more.
-    _dir: ScratchDir,
+    dir: ScratchDir,
 }
 
 impl TestDisk {
@@ -105,7 +105,7 @@ impl TestDisk {
             device,
             number: (0, 0),
             direct: false,
-            _dir: dir,
+            dir,
         };
         disk.number = disk.read_number()?;
         disk.direct = disk.sysfs("loop/dio")? == "1";
@@ -128,6 +128,11 @@ impl TestDisk {
     /// Its mount point.
     pub fn path(&self) -> &Path {
         &self.mount_point
+    }
+
+    /// The file that its bytes are in.
+    pub fn image(&self) -> PathBuf {
+        self.dir.path().join("image")
     }
 
     /// Number of its block device.
@@ -219,14 +224,7 @@ impl TestDisk {
 
 impl Drop for TestDisk {
     fn drop(&mut self) {
-        let mounted = fs::read_to_string("/proc/self/mountinfo").is_ok_and(|table| {
-            table.lines().any(|line| {
-                line.split(' ')
-                    .nth(4)
-                    .is_some_and(|point| Path::new(point) == self.mount_point)
-            })
-        });
-        if mounted {
+        if sweep::is_mounted(&self.mount_point) {
             sweep::unmount(&self.mount_point);
         }
         sweep::detach(&self.device);

@@ -4,15 +4,22 @@
 //! pid is not taken for the owner, so a leftover can be told from something in use.
 
 use std::{
-    fs,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-/// Begins the name of everything the rig makes: directories, and with them images and mounts, and control groups.
+use super::sweep;
+
+/// Begins the name of everything that a bench makes: directories, and with them images and mounts, and control groups.
 pub const PREFIX: &str = "nitro-rig-";
+
+/// Names that are tried before it is given up: somebody else may have made things with the next ones.
+const ATTEMPTS: usize = 100;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -41,7 +48,7 @@ pub enum Owner {
 }
 
 /// The owner by a name, or by a path one component of which is such a name, the innermost if several are; none when it is
-/// not the rig's.
+/// not a bench's.
 pub fn owner(path: &str) -> Option<Owner> {
     let name = path.split('/').rfind(|component| component.starts_with(PREFIX))?;
     let mut parts = name[PREFIX.len()..].split('-');
@@ -68,14 +75,21 @@ pub struct ScratchDir {
 }
 
 impl ScratchDir {
-    /// Makes one in `base`.
+    /// Makes one in `base`, that was not there before: in a directory where everybody may write, what is there already is somebody else's.
     ///
     /// # Errors
     /// When the directory cannot be made.
     pub fn new(base: &Path) -> Result<Self> {
-        let path = base.join(unique_name()?);
-        fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
-        Ok(Self { path })
+        fs::create_dir_all(base).with_context(|| format!("create {}", base.display()))?;
+        for _ in 0..ATTEMPTS {
+            let path = base.join(unique_name()?);
+            match DirBuilder::new().mode(0o755).create(&path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| format!("create {}", path.display())),
+            }
+        }
+        bail!("create a directory in {}: {ATTEMPTS} names are taken", base.display())
     }
 
     /// Where it is.
@@ -87,7 +101,7 @@ impl ScratchDir {
 impl Drop for ScratchDir {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            eprintln!("rig: {} was left behind: {error}", self.path.display());
+            sweep::complain(&format!("{} was left behind: {error}", self.path.display()));
         }
     }
 }
@@ -105,6 +119,24 @@ mod tests {
         assert_eq!(owner(&format!("{PREFIX}{}-1-0", std::process::id())), Some(Owner::Gone));
         assert_eq!(owner("/tmp/something/else"), None);
         assert_eq!(owner("/tmp/nitro-rig-notes"), None);
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_taken() {
+        let base = ScratchDir::new(&std::env::temp_dir()).unwrap();
+        let (pid, started) = (std::process::id(), start_time(std::process::id()).unwrap());
+        let elsewhere = base.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        let next = NEXT.load(Ordering::Relaxed);
+        for number in next..next + 20 {
+            std::os::unix::fs::symlink(
+                &elsewhere,
+                base.path().join(format!("{PREFIX}{pid}-{started}-{number}")),
+            )
+            .unwrap();
+        }
+        let dir = ScratchDir::new(base.path()).unwrap();
+        assert!(dir.path().symlink_metadata().unwrap().is_dir());
     }
 
     #[test]

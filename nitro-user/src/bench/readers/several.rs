@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Cap, Kind, Progress, Reader, program, stream::first_bytes};
+use super::{Cap, Kind, Progress, Reader, stream::first_bytes};
 
 /// Bytes of one read.
 const PIECE: u64 = 128 << 10;
@@ -85,7 +85,9 @@ pub fn threads(paths: &[PathBuf], cap: &Cap, progress: &mut Progress) -> Result<
 
 /// [`RANKS`] processes map and touch all files each. What one of them read counts once; it is over when the last is done.
 pub fn ranks(paths: &[PathBuf], progress: &mut Progress) -> Result<()> {
-    let rank = Reader::new(&program()?, Kind::Map, paths);
+    // A reader is a process of its own, so that this program is one that has the subcommand.
+    let this = std::env::current_exe().context("path of this program")?;
+    let rank = Reader::new(&this, Kind::Map, paths);
     let running = (0..RANKS).map(|_| rank.start(None)).collect::<Result<Vec<_>>>()?;
     for rank in running {
         let report = rank.wait()?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{Cap, Progress};
-use crate::sys::PAGE;
+use crate::sys::measure::PAGE;
 
 const REQUEST: usize = 1 << 20;
 

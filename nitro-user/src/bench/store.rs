@@ -1,7 +1,7 @@
 //! A file system in user space that behaves like a remote store or like a disk with one head: a directory of the machine, served read-only with a time for each
 //! request.
 //!
-//! The server is a process of its own ([`serve`], `nitro-bench store`), so that it can be stopped like a server that has died ([`Store::stall`]).
+//! The server is a process of its own ([`serve`], by the hidden subcommand [`SUBCOMMAND`]), so that it can be stopped like a server that has died ([`Store::stall`]).
 
 use std::{
     collections::HashMap,
@@ -35,7 +35,11 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::sweep;
+use super::sweep;
+use crate::sys::measure;
+
+/// The hidden subcommand that serves a store, of every program that starts one.
+pub const SUBCOMMAND: &str = "bench-store";
 
 /// How long the kernel may believe what it was told of a file.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -61,6 +65,9 @@ pub struct StoreArgs {
     /// MB/s of each read; 0 is no limit.
     #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
+    /// MB/s of all reads together; 0 is no limit.
+    #[arg(long, default_value_t = 0.0)]
+    pub bandwidth: f64,
     /// Source of the mount, as /proc/mounts shows it: which client it is.
     #[arg(long, default_value = "nitrostore")]
     pub kind: String,
@@ -80,14 +87,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// Has the program at `binary` (`nitro-bench`) serve a store, and waits until it is mounted.
+    /// Has the program at `binary`, which has the hidden subcommand, serve a store, and waits until it is mounted.
     ///
     /// # Errors
     /// It cannot be started, or mounts nothing.
     pub fn start(binary: &Path, args: &StoreArgs) -> Result<Self> {
         fs::create_dir_all(&args.mount).with_context(|| format!("create {}", args.mount.display()))?;
         let mut command = Command::new(binary);
-        command.arg("store");
+        command.arg(SUBCOMMAND);
         command
             .arg("--source")
             .arg(&args.source)
@@ -98,6 +105,7 @@ impl Store {
             ("--latency", args.latency),
             ("--seek", args.seek),
             ("--rate", args.rate),
+            ("--bandwidth", args.bandwidth),
         ] {
             command.arg(name).arg(value.to_string());
         }
@@ -108,6 +116,7 @@ impl Store {
         if let Some(user) = args.user {
             command.arg("--user").arg(user.to_string());
         }
+        measure::end_with_parent(&mut command);
         let server = command
             .stdin(Stdio::null())
             .spawn()
@@ -131,9 +140,7 @@ impl Store {
     }
 
     fn is_mounted(&self) -> bool {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mount = self.mount.to_string_lossy().into_owned();
-        table.lines().any(|line| line.split(' ').nth(4) == Some(mount.as_str()))
+        sweep::is_mounted(&self.mount)
     }
 
     /// Where it is mounted.
@@ -228,6 +235,8 @@ struct Tree {
     next: AtomicU64,
     /// Where the last read ended: the head.
     head: Mutex<(u64, u64)>,
+    /// When the line is free again, over which all answers go one after the other.
+    line: Mutex<Instant>,
 }
 
 #[derive(Default)]
@@ -267,6 +276,7 @@ impl Tree {
             files: Mutex::default(),
             next: AtomicU64::new(1),
             head: Mutex::default(),
+            line: Mutex::new(Instant::now()),
         })
     }
 
@@ -304,6 +314,15 @@ impl Tree {
             sleep(self.args.latency + seek + by_rate);
         } else {
             sleep(self.args.latency + by_rate);
+        }
+        if self.args.bandwidth > 0.0 {
+            let on_its_way = Duration::from_secs_f64(bytes as f64 / self.args.bandwidth / 1e6);
+            let arrives = {
+                let mut free = lock(&self.line);
+                *free = (*free).max(Instant::now()) + on_its_way;
+                *free
+            };
+            std::thread::sleep(arrives.saturating_duration_since(Instant::now()));
         }
     }
 }

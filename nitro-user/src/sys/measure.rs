@@ -1,4 +1,4 @@
-//! The rig's only home of `unsafe`: mappings, residency, and entering a group between fork and exec.
+//! What measuring takes: mappings, residency, pages that go, memory that stays, and entering a group between fork and exec.
 
 use std::{
     fs::File,
@@ -13,6 +13,7 @@ use std::{
 };
 
 use memmap2::{Mmap, MmapOptions};
+use nix::unistd::{Gid, Uid};
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
@@ -26,7 +27,7 @@ pub fn map_file(file: &File, populate: bool) -> io::Result<Mmap> {
     if populate {
         options.populate();
     }
-    // SAFETY: the rig's files are written before they are mapped and not truncated while a reader runs, so the mapping
+    // SAFETY: a bench's files are written before they are mapped and not truncated while a reader runs, so the mapping
     // stays valid; a concurrent change of content would be visible as other bytes and nothing more.
     unsafe { options.map(file) }
 }
@@ -92,7 +93,7 @@ pub fn readahead(file: &File, start: u64, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// Makes a file cold: written back, and its pages out of the page cache. Those of other files stay, unlike with [`crate::disk::TestDisk::drop_caches`].
+/// Makes a file cold: written back, and its pages out of the page cache. Those of other files stay, unlike with `TestDisk::drop_caches`.
 ///
 /// # Errors
 /// When the file cannot be written back or asked about; `TimedOut` when something holds pages of it for seconds.
@@ -187,6 +188,38 @@ fn frames(memory: &[u8]) -> io::Result<Vec<u64>> {
         ));
     }
     Ok(frames)
+}
+
+/// Has the command's process end when this thread does, killed or not: what a killed bench has started must not go on without it.
+pub fn end_with_parent(command: &mut Command) {
+    let parent = std::process::id();
+    let end = move || {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        // The parent may have ended before it was asked for.
+        if std::os::unix::process::parent_id() == parent {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    };
+    // SAFETY: between fork and exec the closure calls prctl(2) and getppid(2), and nothing that allocates or locks.
+    unsafe {
+        command.pre_exec(end);
+    }
+}
+
+/// Has the command's process become another user's, with these groups, before it becomes the program.
+pub fn become_user(command: &mut Command, user: Uid, group: Gid, groups: Vec<Gid>) {
+    let change = move || {
+        nix::unistd::setgroups(&groups)?;
+        nix::unistd::setgid(group)?;
+        nix::unistd::setuid(user)?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure calls setgroups(2), setgid(2) and setuid(2) on values made before, and nothing that allocates or locks.
+    unsafe {
+        command.pre_exec(change);
+    }
 }
 
 /// Has the command's process enter the groups whose `cgroup.procs` are open here, before it becomes the program: not one

@@ -63,6 +63,9 @@ pub fn read(paths: &[PathBuf], depth: usize, request: usize, cap: &Cap, progress
                 .into_iter()
                 .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })?;
+        if capped.load(Ordering::Relaxed) {
+            break;
+        }
     }
     progress.bytes = bytes.into_inner();
     progress.checksum = checksum.into_inner();

@@ -61,17 +61,21 @@ pub fn resident(files: &[PathBuf]) -> Result<f64> {
     for path in files {
         let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
         let (here, pages) =
-            crate::sys::resident_pages(&file).with_context(|| format!("residency of {}", path.display()))?;
+            crate::sys::measure::resident_pages(&file).with_context(|| format!("residency of {}", path.display()))?;
         resident += here;
         all += pages;
     }
     Ok(if all == 0 { 0.0 } else { resident as f64 / all as f64 })
 }
 
+/// In a seed: headers as ever, and behind them holes, which read as zeroes and take no room.
+pub const HOLLOW: u64 = 1 << 63;
+
 /// A seed for one of several files, so that they differ.
 fn sub_seed(seed: u64, index: usize) -> u64 {
     // Odd constant: distinct indices give distinct seeds.
-    seed.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    let sub = seed.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    (sub & !HOLLOW) | (seed & HOLLOW)
 }
 
 /// `length` hex digits that look like a digest.
@@ -95,7 +99,7 @@ fn write_small(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::ScratchDir;
+    use crate::bench::scratch::ScratchDir;
 
     fn read_all(tree: &ModelTree) -> Vec<Vec<u8>> {
         tree.files.iter().map(|file| fs::read(file).unwrap()).collect()
@@ -110,6 +114,21 @@ mod tests {
         let (first, again, other) = (make(0, 1), make(1, 1), make(2, 2));
         assert_eq!(read_all(&first), read_all(&again));
         assert_ne!(read_all(&first), read_all(&other));
+    }
+
+    #[test]
+    fn a_hollow_model_has_its_headers_and_takes_no_room() {
+        let dir = ScratchDir::new(&std::env::temp_dir()).unwrap();
+        let tree = hugging_face::snapshot(dir.path(), "org", "name", HOLLOW | 1, 2, 32 << 20).unwrap();
+        let full = hugging_face::snapshot(&dir.path().join("full"), "org", "name", 1, 2, 32 << 20).unwrap();
+        assert_eq!(tree.bytes, full.bytes);
+        let room = |tree: &ModelTree| {
+            let blocks = |file: &PathBuf| std::os::unix::fs::MetadataExt::blocks(&fs::metadata(file).unwrap()) * 512;
+            tree.files.iter().map(blocks).sum::<u64>()
+        };
+        assert!(room(&tree) < 1 << 20 && room(&full) >= 32 << 20);
+        let header = |tree: &ModelTree| fs::read(tree.files.last().unwrap()).unwrap()[..512].to_vec();
+        assert_eq!(header(&tree), header(&full));
     }
 
     #[test]

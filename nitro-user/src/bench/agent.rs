@@ -17,9 +17,10 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{limit::IoLimit, scratch::ScratchDir, sweep};
+use super::{limit::IoLimit, scratch::ScratchDir, sweep};
+use crate::sys::measure;
 
-/// How long an agent may take to become ready before the rig gives up; targets are far below.
+/// How long an agent may take to become ready before it is given up; targets are far below.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long it may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -100,6 +101,7 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        measure::end_with_parent(&mut command);
         if let Some(group) = group {
             group.join(&mut command)?;
         }
@@ -402,7 +404,7 @@ impl AgentProcess {
 impl Drop for AgentProcess {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            eprintln!("rig: {error:#}");
+            sweep::complain(&format!("{error:#}"));
         }
     }
 }

@@ -5,7 +5,8 @@ use std::{fs::File, io::Write, path::Path};
 use anyhow::{Context, Result};
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use crate::sys::PAGE;
+use super::HOLLOW;
+use crate::sys::measure::PAGE;
 
 /// Bytes made once and written again and again with other page stamps: making them is slower than a disk.
 const BLOCK: usize = 4 << 20;
@@ -23,8 +24,10 @@ impl Filler {
     pub fn create(path: &Path, seed: u64, bytes: u64) -> Result<Self> {
         super::create_parent(path)?;
         let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
-        // Only a matter of layout; a file system without it is filled just as well.
-        let _ = fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes as i64);
+        if seed & HOLLOW == 0 {
+            // Only a matter of layout; a file system without it is filled just as well.
+            let _ = fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes as i64);
+        }
         let mut block = vec![0; BLOCK.min(bytes.max(1) as usize)];
         fastrand::Rng::with_seed(seed).fill(&mut block);
         Ok(Self {
@@ -42,8 +45,12 @@ impl Filler {
         Ok(())
     }
 
-    /// Appends pseudo-random data up to `end`.
+    /// Appends pseudo-random data up to `end`, or a hole.
     pub fn fill_to(&mut self, end: u64) -> Result<()> {
+        if self.seed & HOLLOW != 0 {
+            self.file.set_len(end).context("size a model file")?;
+            self.written = end;
+        }
         while self.written < end {
             let mut random = fastrand::Rng::with_seed(self.seed ^ self.written);
             let length = (self.block.len() as u64).min(end - self.written) as usize;

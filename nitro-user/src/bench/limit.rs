@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::{scratch, sweep, sys};
+use super::{scratch, sweep};
+use crate::sys::measure;
 
 const V1: &str = "/sys/fs/cgroup/blkio";
 const V2: &str = "/sys/fs/cgroup";
@@ -56,6 +57,8 @@ enum Version {
 pub struct IoLimit {
     group: PathBuf,
     version: Version,
+    /// The controller was handed down for this group, and by nobody before.
+    handed_down: bool,
 }
 
 impl IoLimit {
@@ -64,21 +67,30 @@ impl IoLimit {
     /// # Errors
     /// When neither hierarchy can limit input and output here, or the group cannot be made.
     pub fn new() -> Result<Self> {
+        let mut handed_down = false;
         let (parent, version) = if Path::new(V1).join("blkio.throttle.read_bps_device").exists() {
             (V1, Version::One)
         } else if fs::read_to_string(Path::new(V2).join("cgroup.controllers"))
             .is_ok_and(|all| all.split_whitespace().any(|c| c == "io"))
         {
             // A controller works in a group only when its parent hands it down.
-            fs::write(Path::new(V2).join("cgroup.subtree_control"), "+io")
-                .context("hand the io controller to child groups")?;
+            let control = Path::new(V2).join("cgroup.subtree_control");
+            let before = fs::read_to_string(&control).context("controllers of child groups")?;
+            if !before.split_whitespace().any(|controller| controller == "io") {
+                fs::write(&control, "+io").context("hand the io controller to child groups")?;
+                handed_down = true;
+            }
             (V2, Version::Two)
         } else {
             bail!("no control group can limit reads here: neither {V1} nor the io controller of {V2}");
         };
         let group = Path::new(parent).join(scratch::unique_name()?);
         fs::create_dir(&group).with_context(|| format!("create the group {}", group.display()))?;
-        Ok(Self { group, version })
+        Ok(Self {
+            group,
+            version,
+            handed_down,
+        })
     }
 
     /// Its directory; of version 2 the other controllers' files are there, too.
@@ -155,7 +167,7 @@ impl IoLimit {
             .write(true)
             .open(&path)
             .with_context(|| format!("open {}", path.display()))?;
-        sys::enter_before_exec(command, vec![procs]);
+        measure::enter_before_exec(command, vec![procs]);
         Ok(())
     }
 
@@ -169,10 +181,14 @@ impl Drop for IoLimit {
     fn drop(&mut self) {
         sweep::end_members(&self.group);
         sweep::remove_group(&self.group);
+        if self.handed_down {
+            // Refused where somebody uses it by now: then it is theirs.
+            let _ = fs::write(Path::new(V2).join("cgroup.subtree_control"), "-io");
+        }
     }
 }
 
-/// Directories in which groups of the rig can be found.
+/// Directories in which groups of a bench can be found.
 pub fn group_parents() -> [PathBuf; 2] {
     [PathBuf::from(V1), PathBuf::from(V2)]
 }
