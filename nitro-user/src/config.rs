@@ -12,6 +12,9 @@ use crate::{
 /// Where the control socket is unless it is said: in a directory of its own, which a service that may write nowhere else is given.
 pub const SOCKET: &str = "/run/nitro-agent/nitro-agent.sock";
 
+/// What the agent needs of its own cgroup for itself: its tables, and at the start the kernel's types.
+const OWN: u64 = 32 << 20;
+
 /// What the agent runs with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -60,18 +63,20 @@ pub enum ConfigError {
     )]
     NoRoots,
     /// A ceiling of nothing.
-    #[error("--memory leaves nothing to warm with: {0} of {1}, within {2} that the own cgroup leaves")]
+    #[error(
+        "--memory leaves nothing to warm with: {0} of {1}, within {2} that the own cgroup leaves beside the agent itself: give it more, or raise the limit of its cgroup"
+    )]
     NoMemory(ByteCount, ByteCount, ByteCount),
 }
 
-/// `--memory` in bytes: of the machine's memory, and never above what the own cgroup leaves.
+/// `--memory` in bytes: of the machine's memory, and never above what the own cgroup leaves beside the agent itself.
 ///
 /// # Errors
 /// [`ConfigError::NoMemory`] when less than two steps would be left.
 pub fn ceiling(size: Size) -> Result<ByteCount, ConfigError> {
     let total = memory::total();
     let asked = size.of(total);
-    let left = memory::left_by_cgroup().unwrap_or(total);
+    let left = memory::left_by_cgroup().map_or(total, |left| ByteCount(left.0.saturating_sub(OWN)));
     let ceiling = asked.min(left);
     if ceiling.0 < 2 * crate::units::STEP {
         return Err(ConfigError::NoMemory(asked, total, left));

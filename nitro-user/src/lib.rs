@@ -5,12 +5,14 @@
 // In tests a failed unwrap is a failed test; the build without tests still refuses it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod bench;
 pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod discover;
+pub mod doctor;
 pub mod engine;
 pub mod observe;
 pub mod replay;

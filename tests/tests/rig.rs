@@ -142,3 +142,19 @@ fn what_a_dead_run_left_is_removed() {
     }
     assert!(!left.exists());
 }
+
+#[test]
+fn every_kind_reads_every_page_once() {
+    // Not in /tmp, which may be a tmpfs without O_DIRECT.
+    let dir = ScratchDir::new(Path::new("/var/tmp")).unwrap();
+    let tree = tree::gguf::single(dir.path(), "m", 5, (9 << 20) + 12345).unwrap();
+    let reports: Vec<_> = Kind::ALL
+        .into_iter()
+        .map(|kind| reader(kind, &tree).cpu(Duration::from_millis(1)).run(None).unwrap())
+        .collect();
+    for report in &reports {
+        assert_eq!(report.checksum, reports[0].checksum, "{:?}", report.kind);
+        assert_eq!(report.complete, 1.0);
+        assert_eq!(report.bytes, tree.bytes, "{:?}", report.kind);
+    }
+}

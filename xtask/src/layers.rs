@@ -63,7 +63,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "control",
         &["control", "observe", "trace", "engine::receipt", "sys", "units"],
     ),
+    // It looks at the machine and at the stages' ways to the kernel, and does none of their work.
+    (
+        "doctor",
+        &["doctor", "catalog::stores", "discover", "source", "sys", "units"],
+    ),
     ("config", &["catalog::exclude", "source::attach", "sys", "units"]),
+    // It knows the agent as a program; nobody uses it but `cli`, and the tests.
+    ("bench", &["bench", "sys", "units"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),
 ];

@@ -1,13 +1,18 @@
 //! The command line: parse, call, print. One file per subcommand; nothing here decides anything.
 
 mod ask;
+mod bench;
 mod directories;
+mod doctor;
 mod loads;
+mod model;
 mod outlet;
 mod pause;
 mod print;
+mod prove;
 mod receipts;
 mod replay;
+mod running;
 mod status;
 mod text;
 mod trace;
@@ -18,7 +23,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{config::ConfigError, warm::account};
+use crate::{
+    bench::{readers, store},
+    config::ConfigError,
+    warm::account,
+};
 
 /// Makes large read-mostly files load at the speed of the device the first time.
 #[derive(Debug, Parser)]
@@ -31,6 +40,9 @@ use crate::{config::ConfigError, warm::account};
   sudo nitro-agent --watch ~/.cache/huggingface --dry-run
   sudo nitro-agent status
   sudo nitro-agent loads --follow
+  sudo nitro-agent doctor
+  sudo nitro-agent bench
+  sudo nitro-agent prove llama3:8b -- ollama run llama3:8b hello
 
 Exit code: 0 after a clean stop, 1 when something went wrong, 2 for a command line that is none.")]
 pub struct Cli {
@@ -52,6 +64,18 @@ enum Command {
     Resume(pause::ResumeOptions),
     /// Let go of a watched directory, or of something below one.
     Unwatch(unwatch::Options),
+    /// What this machine has for the agent, what it lacks, and what to do about it.
+    Doctor(doctor::Options),
+    /// Measure what the agent does to cold loads, on models and disks that it makes itself.
+    Bench(bench::Options),
+    /// Measure what the agent does to a command of yours, on your own files.
+    Prove(prove::Options),
+    /// One load, reported as JSON (started by `bench`).
+    #[command(name = readers::SUBCOMMAND, hide = true)]
+    Reader(readers::ReaderArgs),
+    /// A file system that takes its time (started by `bench`).
+    #[command(name = store::SUBCOMMAND, hide = true)]
+    Store(store::StoreArgs),
     /// Record who reads what, and look at it.
     Trace(trace::Options),
     /// A recorded trace through the engine once more.
@@ -61,22 +85,31 @@ enum Command {
     AccountHelper,
 }
 
-/// Carries a command line out.
+/// Carries a command line out; what the process ends with.
 ///
 /// # Errors
 /// Whatever went wrong, in words for the user.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let done = match cli.command {
+        Some(Command::Doctor(options)) => return doctor::run(&options),
         Some(Command::Status(options)) => status::run(&options),
         Some(Command::Loads(options)) => loads::run(&options),
         Some(Command::Pause(options)) => pause::pause(&options),
         Some(Command::Resume(options)) => pause::resume(&options),
         Some(Command::Unwatch(options)) => unwatch::run(&options),
+        Some(Command::Bench(options)) => bench::run(&options),
+        Some(Command::Prove(options)) => prove::run(&options),
+        Some(Command::Reader(options)) => {
+            ask::print(&serde_json::to_string(&readers::run(&options)?)?)?;
+            Ok(())
+        }
+        Some(Command::Store(options)) => store::serve(&options),
         Some(Command::Trace(options)) => trace::run(&options),
         Some(Command::Replay(options)) => replay::run(&options),
         Some(Command::AccountHelper) => Ok(account::parent()?),
         None => watch::run(cli.watch),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// What the process ends with: a command line that asks for what cannot be is none.

@@ -133,7 +133,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     daemon::run(config, rights, printer)
 }
 
-fn is_auto(path: &Path) -> bool {
+/// Whether `--watch` asks for whatever is found.
+pub fn is_auto(path: &Path) -> bool {
     path.as_os_str() == "auto"
 }
 

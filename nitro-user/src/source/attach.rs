@@ -225,7 +225,7 @@ pub fn attach(
         EventMode::PageCache => PAGE_CACHE,
         EventMode::Fentry => FENTRY,
         EventMode::Syscalls => {
-            tracefs::find()?;
+            tracefs::find().map_err(|error| error.to_string())?;
             SYSCALLS
         }
         // It has no programs.

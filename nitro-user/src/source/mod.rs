@@ -12,4 +12,4 @@ pub mod fanotify;
 pub mod price;
 pub mod process;
 mod refusal;
-mod tracefs;
+pub mod tracefs;

@@ -9,36 +9,54 @@ use std::{
 
 use nitro_common::settings::globals;
 
-/// The usual places, the newer first.
-const PLACES: &[&str] = &["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+/// The usual places below the root, the newer first.
+const PLACES: &[&str] = &["sys/kernel/tracing", "sys/kernel/debug/tracing"];
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum NoTracefs {
+    /// It is nowhere.
+    #[error("tracefs is not mounted: {REMEDY}")]
+    NotMounted,
+    /// It may not be looked into.
+    #[error("cannot look into /{0}: {1}: run as root")]
+    Refused(&'static str, io::Error),
+}
+
+/// What an administrator does about it.
+pub const REMEDY: &str = "mount -t tracefs tracefs /sys/kernel/tracing";
 
 /// Finds tracefs.
 ///
 /// # Errors
-/// In words, with the remedy: not mounted, or not to be looked into.
-pub fn find() -> Result<PathBuf, String> {
-    find_in(PLACES)
+/// [`NoTracefs`].
+pub fn find() -> Result<PathBuf, NoTracefs> {
+    find_below(Path::new("/"))
 }
 
-fn find_in(places: &[&str]) -> Result<PathBuf, String> {
-    for place in places {
-        match fs::read_dir(Path::new(place).join("events")) {
-            Ok(_) => return Ok(PathBuf::from(place)),
+/// The same where the machine's files are below `root`.
+///
+/// # Errors
+/// [`NoTracefs`].
+pub fn find_below(root: &Path) -> Result<PathBuf, NoTracefs> {
+    for place in PLACES {
+        match fs::read_dir(root.join(place).join("events")) {
+            Ok(_) => return Ok(Path::new("/").join(place)),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(format!("cannot look into {place}: {error}: run as root"));
+                return Err(NoTracefs::Refused(place, error));
             }
             Err(_) => {}
         }
     }
-    Err("tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing".into())
+    Err(NoTracefs::NotMounted)
 }
 
 /// Offsets in the record of the classic page-cache tracepoints, by the name of the global that carries each. Zeros where they cannot be read:
 /// the programs then match no file.
 pub fn record_offsets() -> Vec<(&'static str, u64)> {
-    let format = find().and_then(|tracefs| {
+    let format = find().ok().and_then(|tracefs| {
         let path = tracefs.join("events/filemap/mm_filemap_add_to_page_cache/format");
-        fs::read_to_string(path).map_err(|error| error.to_string())
+        fs::read_to_string(path).ok()
     });
     let format = format.unwrap_or_default();
     let offsets = globals::RECORD_OFFSETS.iter();
@@ -78,7 +96,14 @@ mod tests {
     #[test]
     fn where_there_is_none_the_remedy_is_named() {
         let empty = tempfile::tempdir().unwrap();
-        let error = find_in(&[empty.path().to_str().unwrap()]).unwrap_err();
+        let error = find_below(empty.path()).unwrap_err().to_string();
         assert!(error.contains("mount -t tracefs"), "{error}");
+    }
+
+    #[test]
+    fn the_older_place_does_as_well() {
+        let tree = tempfile::tempdir().unwrap();
+        fs::create_dir_all(tree.path().join("sys/kernel/debug/tracing/events")).unwrap();
+        assert_eq!(find_below(tree.path()).unwrap(), Path::new("/sys/kernel/debug/tracing"));
     }
 }

@@ -50,6 +50,13 @@ const ALWAYS: &[Feature] = &[Feature::Files, Feature::Processes];
 )]
 pub struct Missing(Vec<String>);
 
+impl Missing {
+    /// Their names.
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+}
+
 /// Looks whether this thread may do what the agent does: with eBPF programs, or with fanotify, which takes `CAP_SYS_ADMIN` in their place. Where the kernel does
 /// not tell, trying does.
 ///

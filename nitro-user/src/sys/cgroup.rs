@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::ByteCount;
 
-/// Mount points of version 2, alone and beside version 1, and of the memory controller of version 1: where systemd and every distribution put them.
-const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-const MEMORY: &str = "/sys/fs/cgroup/memory";
+/// Mount points of version 2, alone and beside version 1, and of the memory controller of version 1, below the root: where systemd and every distribution put them.
+const UNIFIED: [&str; 2] = ["sys/fs/cgroup", "sys/fs/cgroup/unified"];
+const MEMORY: &str = "sys/fs/cgroup/memory";
 
 /// Version 1 says "no limit" with a number near 2^63.
 const NO_LIMIT: u64 = 1 << 60;
@@ -33,22 +33,41 @@ enum Version {
 }
 
 impl Version {
-    /// Files with the limit and with what is used.
-    const fn files(self) -> (&'static str, &'static str) {
+    /// Files with limits. Above `memory.high` nobody is killed, and whoever takes more has to wait until as much has gone.
+    const fn limits(self) -> &'static [&'static str] {
         match self {
-            Self::One => ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-            Self::Two => ("memory.max", "memory.current"),
+            Self::One => &["memory.limit_in_bytes"],
+            Self::Two => &["memory.max", "memory.high"],
+        }
+    }
+
+    /// The file with what is used.
+    const fn usage(self) -> &'static str {
+        match self {
+            Self::One => "memory.usage_in_bytes",
+            Self::Two => "memory.current",
+        }
+    }
+
+    /// In `memory.stat`: pages of files that nobody has used for a while, in the cgroup and below it.
+    const fn idle(self) -> &'static str {
+        match self {
+            Self::One => "total_inactive_file",
+            Self::Two => "inactive_file",
         }
     }
 }
 
 /// The memory cgroup of a process; `None` where there is none, or it is outside of what this process sees.
 pub fn of_process(process: u32) -> Option<MemoryGroup> {
-    of_table(&fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?)
+    of_table(
+        &fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?,
+        Path::new("/"),
+    )
 }
 
-/// The memory cgroup that a table in the format of /proc/PID/cgroup names.
-fn of_table(table: &str) -> Option<MemoryGroup> {
+/// The memory cgroup that a table in the format of /proc/PID/cgroup names, on a machine whose files are below `root`.
+pub fn of_table(table: &str, root: &Path) -> Option<MemoryGroup> {
     let groups = table.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, name) = (fields.next()?, fields.next()?, fields.next()?);
@@ -58,7 +77,7 @@ fn of_table(table: &str) -> Option<MemoryGroup> {
     let groups: Vec<(&str, &str)> = groups.collect();
     let group = |name: &str, mount: &str, version| MemoryGroup {
         name: name.to_owned(),
-        mount: mount.into(),
+        mount: root.join(mount),
         version,
     };
     let first = groups
@@ -70,7 +89,7 @@ fn of_table(table: &str) -> Option<MemoryGroup> {
     let (_, name) = groups.iter().find(|(controllers, _)| controllers.is_empty())?;
     let mount = UNIFIED
         .iter()
-        .find(|mount| Path::new(mount).join("cgroup.controllers").exists())?;
+        .find(|mount| root.join(mount).join("cgroup.controllers").exists())?;
     Some(group(name, mount, Version::Two))
 }
 
@@ -90,21 +109,29 @@ impl MemoryGroup {
         self.mount.join(self.name.trim_start_matches('/'))
     }
 
-    /// What its limits leave, the tightest of all levels; `None` without a limit.
+    /// What its limits leave, the tightest of all levels; `None` without a limit. Nothing that is there has to go for it.
     pub fn left(&self) -> Option<ByteCount> {
+        self.least(|directory| number(&directory.join(self.version.usage())))
+    }
+
+    /// The same once the pages of files that nobody uses have gone: a cgroup that has read for a while is full of them.
+    pub fn room(&self) -> Option<ByteCount> {
+        self.least(|directory| {
+            let used = number(&directory.join(self.version.usage()))?;
+            let table = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
+            Some(used.saturating_sub(of_name(&table, self.version.idle()).unwrap_or(0)))
+        })
+    }
+
+    /// The least of what is left of each limit, where `used` is what counts of a cgroup.
+    fn least(&self, used: impl Fn(&Path) -> Option<u64>) -> Option<ByteCount> {
         let below = Path::new(self.name.trim_start_matches('/'));
-        let (limit, usage) = self.version.files();
         let levels = below.ancestors().filter_map(|level| {
             let directory = self.mount.join(level);
-            let number = |file: &str| {
-                fs::read_to_string(directory.join(file))
-                    .ok()?
-                    .trim()
-                    .parse::<u64>()
-                    .ok()
-            };
-            let (limit, usage) = (number(limit)?, number(usage)?);
-            (limit < NO_LIMIT).then(|| limit.saturating_sub(usage))
+            let limits = self.version.limits().iter();
+            let limit = limits.filter_map(|file| number(&directory.join(file))).min()?;
+            let used = used(&directory)?;
+            (limit < NO_LIMIT).then(|| limit.saturating_sub(used))
         });
         levels.min().map(ByteCount)
     }
@@ -118,13 +145,90 @@ impl MemoryGroup {
     }
 }
 
+/// A file that is one number; `None` also for `max`, which is no limit.
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// The number behind a name in `memory.stat`.
+fn of_name(table: &str, name: &str) -> Option<u64> {
+    let mut lines = table.lines().filter_map(|line| line.split_once(' '));
+    lines.find_map(|(key, value)| (key == name).then(|| value.trim().parse().ok())?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A cgroup `/a/b` with these files in `a/b`, below `mount`.
+    fn group(mount: &Path, version: Version, files: &[(&str, &str)]) -> MemoryGroup {
+        let group = MemoryGroup {
+            name: "/a/b".into(),
+            mount: mount.to_owned(),
+            version,
+        };
+        fs::create_dir_all(group.directory()).unwrap();
+        for (file, text) in files {
+            fs::write(group.directory().join(file), text).unwrap();
+        }
+        group
+    }
+
+    #[test]
+    fn the_tightest_limit_of_all_levels_counts() {
+        let mount = tempfile::tempdir().unwrap();
+        let files = [
+            ("memory.max", "max\n"),
+            ("memory.high", "max\n"),
+            ("memory.current", "700\n"),
+        ];
+        let group = group(mount.path(), Version::Two, &files);
+        assert_eq!(group.left(), None, "no limit");
+        let write = |file: &str, text: &str| fs::write(group.directory().join(file), text).unwrap();
+        write("memory.max", "2000\n");
+        assert_eq!(group.left(), Some(ByteCount(1300)));
+        write("memory.high", "1000\n");
+        assert_eq!(group.left(), Some(ByteCount(300)), "who goes beyond it waits");
+        let above = mount.path().join("a");
+        fs::write(above.join("memory.max"), "5000\n").unwrap();
+        assert_eq!(group.left(), Some(ByteCount(300)), "nobody knows what is used there");
+        fs::write(above.join("memory.current"), "4900\n").unwrap();
+        assert_eq!(group.left(), Some(ByteCount(100)));
+        fs::write(above.join("memory.current"), "6000\n").unwrap();
+        assert_eq!(group.left(), Some(ByteCount(0)));
+    }
+
+    #[test]
+    fn pages_that_nobody_uses_make_room() {
+        let mount = tempfile::tempdir().unwrap();
+        let stat = "anon 100\ninactive_file 550\nactive_file 50\n";
+        let files = [
+            ("memory.high", "1000"),
+            ("memory.current", "900"),
+            ("memory.stat", stat),
+        ];
+        let two = group(mount.path(), Version::Two, &files);
+        assert_eq!((two.left(), two.room()), (Some(ByteCount(100)), Some(ByteCount(650))));
+        fs::write(two.directory().join("memory.stat"), "inactive_file many\n").unwrap();
+        assert_eq!(two.room(), two.left());
+
+        let mount = tempfile::tempdir().unwrap();
+        let stat = "inactive_file 1\ntotal_inactive_file 200\n";
+        let files = [
+            ("memory.limit_in_bytes", "1000"),
+            ("memory.usage_in_bytes", "900"),
+            ("memory.stat", stat),
+        ];
+        let one = group(mount.path(), Version::One, &files);
+        assert_eq!((one.left(), one.room()), (Some(ByteCount(100)), Some(ByteCount(300))));
+        fs::write(one.directory().join("memory.limit_in_bytes"), "9223372036854771712").unwrap();
+        assert_eq!(one.left(), None, "its way to say that there is none");
+    }
+
     #[test]
     fn the_memory_controller_of_version_1_goes_first() {
         let table = "12:cpu,cpuacct:/a\n7:memory:/b/c d\n0::/e\n";
+        let of_table = |table| of_table(table, Path::new("/"));
         let group = of_table(table).unwrap();
         assert_eq!(group.name(), "/b/c d");
         assert_eq!(group.directory(), Path::new("/sys/fs/cgroup/memory/b/c d"));
@@ -140,6 +244,7 @@ mod tests {
 
     #[test]
     fn containers_of_kubernetes_are_known_by_their_name() {
+        let of_table = |table| of_table(table, Path::new("/"));
         let group = of_table("3:memory:/kubepods/burstable/pod1/abc\n").unwrap();
         assert!(group.is_of_kubernetes());
         assert!(!of_table("3:memory:/user.slice\n").unwrap().is_of_kubernetes());

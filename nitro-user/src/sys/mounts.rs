@@ -31,6 +31,8 @@ pub struct Mount {
     pub point: PathBuf,
     /// The type of the file system: `ext4`, `nfs4`, `fuse.sshfs`.
     pub kind: String,
+    /// Where it comes from, as whoever mounted it says: `/dev/sda1`, `server:/models`.
+    pub source: PathBuf,
     /// What the file system says of itself, escaped as in the table: `rw,lowerdir=/a:/b`.
     pub options: Vec<u8>,
 }
@@ -69,6 +71,12 @@ impl Mounts {
         self.0.iter().find(|mount| mount.number == number)
     }
 
+    /// The mounts at points below the absolute path `path`, in the order in which they were made.
+    pub fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Mount> {
+        let within = move |mount: &&Mount| mount.point != path && mount.point.starts_with(path);
+        self.0.iter().filter(within)
+    }
+
     /// Where the directory `below` the top of the file system on `device` can be seen; the most complete view of the file system first.
     pub fn places_of(&self, device: u32, below: &Path) -> Vec<PathBuf> {
         let mut views: Vec<(&Mount, &Path)> = self
@@ -96,13 +104,15 @@ fn mount(line: &[u8]) -> Option<Mount> {
     let (shows, point) = (unescape(fields.next()?), unescape(fields.next()?));
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = fields.next()?;
-    let options = fields.nth(1).unwrap_or_default().to_vec();
+    let source = unescape(fields.next().unwrap_or_default());
+    let options = fields.next().unwrap_or_default().to_vec();
     Some(Mount {
         number,
         device: kernel_device(major.parse().ok()?, minor.parse().ok()?),
         shows: shows.into(),
         point: point.into(),
         kind: text(kind)?,
+        source: source.into(),
         options,
     })
 }
@@ -147,11 +157,24 @@ mod tests {
         assert_eq!(kind("/mnt/my diskette"), Some("ext4"));
         assert_eq!(kind("/proc"), Some("proc"));
         assert_eq!(mounts.numbered(31).map(|mount| mount.device), Some(8 << 20 | 1));
-        assert_eq!(
-            mounts.numbered(31).map(|mount| mount.options.as_slice()),
-            Some(&b"rw"[..])
-        );
+        let other = mounts.numbered(31).unwrap();
+        assert_eq!(other.options, b"rw");
+        assert_eq!(other.source, Path::new("/dev/sda1"));
         assert_eq!(unescape(b"a\\04").as_bytes(), b"a\\04");
+    }
+
+    #[test]
+    fn mounts_below_a_path_are_told_without_its_own() {
+        let mounts = Mounts::parse(TABLE);
+        let below = |path| {
+            mounts
+                .below(Path::new(path))
+                .map(|mount| mount.number)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(below("/mnt/my disk"), [32]);
+        assert_eq!(below("/mnt"), [30, 32]);
+        assert!(below("/mnt/my").is_empty());
     }
 
     #[test]

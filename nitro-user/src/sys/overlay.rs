@@ -189,6 +189,7 @@ mod tests {
             shows: "/".into(),
             point: "/merged".into(),
             kind: "overlay".into(),
+            source: "overlay".into(),
             options: b"lowerdir=relative:/not/there".to_vec(),
         };
         assert!(Overlay::of(&mount).unwrap().is_out_of_reach());
@@ -215,6 +216,7 @@ mod tests {
             shows: "/deep".into(),
             point: "/merged".into(),
             kind: "overlay".into(),
+            source: "overlay".into(),
             options: format!("lowerdir={0}/l,upperdir={0}/u", base.display()).into_bytes(),
         };
         let layers = Overlay::of(&mount).unwrap().layers_of(Path::new("/merged/er"));

@@ -296,6 +296,7 @@ impl Decoder {
                 path: path_of(path).into(),
                 size,
             })),
+            Line::Process { process, name } => Ok(Some(Record::Process { at, process, name })),
             Line::Lost(loss) => Ok(Some(Record::Lost { at, loss })),
         }
     }

@@ -116,6 +116,10 @@ impl Encoder {
                 path: bytes_of(path),
                 size: *size,
             },
+            Record::Process { process, name, .. } => Line::Process {
+                process: *process,
+                name: name.clone(),
+            },
             Record::Lost { loss, .. } => Line::Lost(*loss),
         };
         self.line(&line);

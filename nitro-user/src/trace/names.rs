@@ -42,6 +42,9 @@ impl Names {
                 }
                 _ => {}
             },
+            Record::Process { process, name, .. } => {
+                self.programs.entry(*process).or_insert_with(|| name.clone());
+            }
             Record::File { file, path, size, .. } => {
                 self.files.entry(*file).or_insert_with(|| Known {
                     path: path.clone(),

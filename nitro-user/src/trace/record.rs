@@ -124,6 +124,15 @@ pub enum Record {
         /// Bytes.
         size: u64,
     },
+    /// The program of a process, as it was called when it was first seen: of those that the engine did not ask about as well.
+    Process {
+        /// When that was known.
+        at: Moment,
+        /// The process.
+        process: u32,
+        /// The program's name.
+        name: String,
+    },
     /// What is missing so far.
     Lost {
         /// When that was known.
@@ -177,6 +186,7 @@ impl Record {
             | Self::Counts { at, .. }
             | Self::Receipt { at, .. }
             | Self::File { at, .. }
+            | Self::Process { at, .. }
             | Self::Lost { at, .. } => *at,
         }
     }

@@ -130,7 +130,7 @@ impl Summing {
                 self.receipts.push((**receipt).clone());
             }
             Record::Lost { loss, .. } => self.loss = *loss,
-            Record::File { .. } => {}
+            Record::File { .. } | Record::Process { .. } => {}
         }
     }
 

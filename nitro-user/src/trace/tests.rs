@@ -235,6 +235,7 @@ pub fn record() -> impl Strategy<Value = Record> {
             .prop_map(|(at, process, file, [calls, bytes, added, missed])| {
                 Record::Counts { at, process, file, calls, bytes, added, missed }
             }),
+        1 => (moment(), any::<u32>(), ".{0,15}").prop_map(|(at, process, name)| Record::Process { at, process, name }),
         1 => (moment(), file(), path(), any::<u64>()).prop_map(|(at, file, path, size)| Record::File { at, file, path, size }),
         1 => (moment(), any::<[u64; 3]>())
             .prop_map(|(at, [ring, rate, slow])| Record::Lost { at, loss: Loss { ring, rate, slow } }),

@@ -165,6 +165,10 @@ pub enum Line {
         path: Vec<u8>,
         size: u64,
     },
+    Process {
+        process: u32,
+        name: String,
+    },
     Lost(Loss),
 }
 

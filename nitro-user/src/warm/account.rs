@@ -58,6 +58,8 @@ enum Request {
     Claim { part: usize, range: ByteRange },
     /// [`Warmer::submit`].
     Submit { part: usize, range: ByteRange },
+    /// [`Warmer::wait`].
+    Wait { part: usize, range: ByteRange },
 }
 
 /// The answer.
@@ -178,7 +180,7 @@ impl Helper {
 pub struct OnAccount {
     helper: Rc<Helper>,
     part: usize,
-    /// For waiting, which charges nobody.
+    /// For waiting for what is there, which charges nobody.
     plain: Readahead,
     /// End of the last range, and what was brought in beyond it.
     beyond: (u64, u64),
@@ -222,7 +224,11 @@ impl Warmer for OnAccount {
     }
 
     fn wait(&mut self, file: &File, range: ByteRange) -> io::Result<()> {
-        // A page that is not there would be read for the wait, on the agent's account.
+        // A page that is not there would be read for the wait, on the agent's account. Where nobody can tell, the helper waits.
+        if !page_cache::tells_presence() {
+            let part = self.part;
+            return self.helper.ask(&Request::Wait { part, range }, None).map(drop);
+        }
         if page_cache::present(file, range)? < range.len() {
             return Ok(());
         }
@@ -313,6 +319,10 @@ fn serve(
             let (file, warmer) = parts.get_mut(&part).ok_or_else(unknown)?;
             warmer.submit(file, range)?;
             Ok(warmer.beyond(range.end))
+        }
+        Request::Wait { part, range } => {
+            let (file, warmer) = parts.get_mut(&part).ok_or_else(unknown)?;
+            warmer.wait(file, range).map(|()| 0)
         }
     }
 }

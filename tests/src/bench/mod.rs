@@ -21,7 +21,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{agent, sweep};
+use crate::{agent, report, sweep};
 
 /// Options of every bench.
 #[derive(Clone, Debug, Args)]
@@ -114,7 +114,7 @@ impl Outcome {
 
     /// Prints the result, writes the files asked for, and says how the program ends.
     fn publish(mut self, common: &Common) -> Result<ExitCode> {
-        self.notes.insert(0, machine());
+        self.notes.insert(0, report::machine());
         for note in &self.notes {
             println!("{note}");
         }
@@ -156,30 +156,6 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 const fn verdict(ok: bool) -> &'static str {
     if ok { "ok" } else { "MISS" }
-}
-
-/// The machine in one line; its load tells how much to trust the figures.
-fn machine() -> String {
-    let first = |path: &str| {
-        fs::read_to_string(path)
-            .unwrap_or_default()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let processors = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let memory = fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok())
-        .map_or_else(String::new, |kib| {
-            format!(", {} of memory", nitro_user::units::ByteCount(kib * 1024))
-        });
-    format!(
-        "Linux {}, {processors} processors{memory}, load average {}",
-        first("/proc/sys/kernel/osrelease"),
-        first("/proc/loadavg")
-    )
 }
 
 /// All objects in `value`, however deep, that have the field.

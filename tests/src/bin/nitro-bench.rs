@@ -8,6 +8,7 @@ use rig::{
     guest,
     readers::{self, ReaderArgs},
     store::{self, StoreArgs},
+    sweep,
 };
 
 #[derive(Parser)]
@@ -36,7 +37,7 @@ enum Command {
     /// What the simulator predicts for the cells that `cold` measured.
     Sim(sim::SimArgs),
     /// One load, reported as JSON (the benches run it as a process of its own).
-    #[command(hide = true)]
+    #[command(name = readers::SUBCOMMAND, hide = true)]
     Reader(ReaderArgs),
     /// The scenarios of `cargo xtask vm-test`, as the first process of its virtual machine.
     #[command(hide = true)]
@@ -45,7 +46,7 @@ enum Command {
     #[command(hide = true)]
     Bystander(neighbours::BystanderArgs),
     /// A file system that takes its time (the benches and tests run it as a process of its own).
-    #[command(hide = true)]
+    #[command(name = store::SUBCOMMAND, hide = true)]
     Store(StoreArgs),
 }
 
@@ -73,7 +74,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let done = run(Cli::parse());
+    sweep::rest_if_interrupted();
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("nitro-bench: {error:#}");

@@ -1,9 +1,13 @@
 //! The first process of a virtual machine with another kernel: makes it a machine, runs the scenarios, and turns it off.
 //!
 //! In: a file system in memory that holds this program, the agent and the kernel's modules, and a disk; `cargo xtask vm-test` makes all of that and reads what is
-//! printed: a line for each scenario, as `line_of` makes it. Nothing outlives the machine, so that nothing is cleaned up.
+//! printed: a line for each scenario, as `line_of` makes it, and how many there were. Nothing outlives the machine, so that nothing is cleaned up.
 
-mod scenarios;
+mod bed;
+mod commands;
+mod groups;
+mod loads;
+mod reclaim;
 
 use std::{
     fs::{self, File},
@@ -13,6 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use bed::Bed;
 use clap::Args;
 use nix::{
     kmod::{ModuleInitFlags, finit_module},
@@ -21,7 +26,7 @@ use nix::{
 };
 
 /// Begins the lines that are for the task that started the machine.
-pub const MARK: &str = "vm-test:";
+const MARK: &str = "vm-test:";
 
 /// Where the modules lie, in the order of their names.
 const MODULES: &str = "/modules";
@@ -30,13 +35,17 @@ const DISK: &str = "/dev/vda";
 const MOUNTED: &str = "/disk";
 /// How long the disk's driver may take to find it.
 const DISK_DEADLINE: Duration = Duration::from_secs(20);
+/// What the kernel reads ahead on an ordinary disk, in KiB.
+const READ_AHEAD: (&str, &str) = ("/sys/block/vda/queue/read_ahead_kb", "128");
+/// The controllers that groups are to have.
+const CONTROLLERS: (&str, &str) = ("/sys/fs/cgroup/cgroup.subtree_control", "+io +memory");
 
 /// Options of `nitro-bench guest`.
 #[derive(Clone, Debug, Args)]
 pub struct GuestArgs {
-    /// The mode that `auto` is to end with on this kernel.
-    #[arg(long)]
-    auto: String,
+    /// The modes that the kernel offers; `auto` is to end with the first.
+    #[arg(long, value_delimiter = ',', required = true)]
+    modes: Vec<String>,
 }
 
 /// Runs as the first process; turns the machine off in the end.
@@ -48,22 +57,54 @@ pub fn run(args: &GuestArgs) -> Result<ExitCode> {
         std::process::id() == 1,
         "this runs as the first process of a virtual machine only"
     );
-    let ran = boot().and_then(|()| scenarios::run(Path::new(MOUNTED), &args.auto));
+    let mut told = Told::default();
+    let ran = boot()
+        .and_then(|()| Bed::new(Path::new(MOUNTED), &args.modes))
+        .map(|bed| scenarios(&bed, &mut told));
     match ran {
-        Ok(()) => println!("{MARK} end"),
-        Err(error) => println!("{}", line_of("machine", &Err(error))),
+        Ok(()) => println!("{MARK} end {}", told.count),
+        Err(error) => told.say("start of the machine", Err(error)),
     }
     nix::unistd::sync();
     reboot(RebootMode::RB_POWER_OFF).context("turn the machine off")?;
     Ok(ExitCode::FAILURE)
 }
 
+fn scenarios(bed: &Bed, told: &mut Told) {
+    loads::run(bed, told);
+    commands::run(bed, told);
+    groups::run(bed, told);
+    reclaim::run(bed, told);
+}
+
+/// Prints the line of each scenario, and counts them.
+#[derive(Default)]
+struct Told {
+    count: usize,
+}
+
+impl Told {
+    /// How a scenario ended.
+    fn say(&mut self, name: &str, done: Result<String>) {
+        match done {
+            Ok(words) => self.line(name, "ok", &words),
+            Err(error) => self.line(name, "FAILED", &format!("{error:#}")),
+        }
+    }
+
+    /// The kernel has not what the scenario is about.
+    fn not_here(&mut self, name: &str, why: &str) {
+        self.line(name, "not in this kernel", why);
+    }
+
+    fn line(&mut self, name: &str, verdict: &str, words: &str) {
+        println!("{}", line_of(name, verdict, words));
+        self.count += 1;
+    }
+}
+
 /// A scenario's line: its name, how it ended, and what there is to say.
-fn line_of(name: &str, done: &Result<String>) -> String {
-    let (verdict, words) = match done {
-        Ok(words) => ("ok", words.clone()),
-        Err(error) => ("FAILED", format!("{error:#}")),
-    };
+fn line_of(name: &str, verdict: &str, words: &str) -> String {
     let words: Vec<&str> = words.split_whitespace().collect();
     format!("{MARK} {name} | {verdict} | {}", words.join(" "))
 }
@@ -76,6 +117,7 @@ fn boot() -> Result<()> {
         ("devtmpfs", "/dev"),
         ("tmpfs", "/tmp"),
         ("tracefs", "/sys/kernel/tracing"),
+        ("cgroup2", "/sys/fs/cgroup"),
     ] {
         fs::create_dir_all(place).with_context(|| format!("make {place}"))?;
         mount(Some(kind), place, Some(kind), MsFlags::empty(), none).with_context(|| format!("mount {place}"))?;
@@ -96,7 +138,11 @@ fn boot() -> Result<()> {
         std::thread::sleep(Duration::from_millis(20));
     }
     fs::create_dir_all(MOUNTED).context("make the mount point")?;
-    mount(Some(DISK), MOUNTED, Some("ext4"), MsFlags::MS_NOATIME, none).context("mount the disk")
+    mount(Some(DISK), MOUNTED, Some("ext4"), MsFlags::MS_NOATIME, none).context("mount the disk")?;
+    for (file, value) in [READ_AHEAD, CONTROLLERS] {
+        fs::write(file, value).with_context(|| format!("write {value:?} to {file}"))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -105,8 +151,8 @@ mod tests {
 
     #[test]
     fn a_line_is_one_line() {
-        let failed = line_of("reads", &Err(anyhow::anyhow!("the agent ended:\n  no BTF")));
+        let failed = line_of("reads", "FAILED", "the agent ended:\n  no BTF\r\n");
         assert_eq!(failed, "vm-test: reads | FAILED | the agent ended: no BTF");
-        assert_eq!(line_of("reads", &Ok("2 s".into())), "vm-test: reads | ok | 2 s");
+        assert_eq!(line_of("reads", "ok", "2 s"), "vm-test: reads | ok | 2 s");
     }
 }

@@ -18,7 +18,7 @@ fn nothing_is_warmed_for_a_direct_reader() {
         let truth = bed.truth(weights);
         // The syscalls mode needs it, and says so where it is missing.
         let _tracefs = Tracefs::mounted().unwrap();
-        for mode in ["page-cache", "syscalls"] {
+        for mode in ["page-cache", "syscalls", "fanotify"] {
             let agent = bed.start(Agent::new(&binary(), bed.disk.path()).arg("--events").arg(mode));
             let mut reader = StepReader::start(Some(&bed.group));
             reader.open_direct(weights);

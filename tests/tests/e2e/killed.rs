@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The eBPF programs that a process holds.
-fn programs_of(process: u32) -> BTreeSet<u32> {
+pub fn programs_of(process: u32) -> BTreeSet<u32> {
     let entries = fs::read_dir(format!("/proc/{process}/fdinfo")).unwrap().flatten();
     let texts = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
     let id = |text: String| {
@@ -22,7 +22,8 @@ fn programs_of(process: u32) -> BTreeSet<u32> {
     texts.filter_map(id).collect()
 }
 
-fn loaded() -> BTreeSet<u32> {
+/// Those that the kernel has.
+pub fn loaded() -> BTreeSet<u32> {
     loaded_programs()
         .filter_map(|program| Some(program.ok()?.id()))
         .collect()

@@ -38,6 +38,7 @@ impl Remote {
             parallel: 8,
             seek: 0.0,
             rate: 0.0,
+            bandwidth: 0.0,
             kind: "nitrostore".into(),
             private: false,
             user: None,

@@ -28,11 +28,13 @@ const MODULES: &[&str] = &[
     "ext4",
 ];
 
-/// Bytes of the disk.
-const DISK: u64 = 256 << 20;
+/// Bytes of the disk, whose file is sparse.
+const DISK: u64 = 768 << 20;
 
 /// A machine that can be started.
 pub struct Image {
+    /// What its kernel is called.
+    pub release: String,
     /// The kernel.
     pub kernel: PathBuf,
     /// Its first file system.
@@ -63,10 +65,12 @@ pub fn build(kernel: &Files, programs: &[PathBuf], place: &Path) -> Result<Image
     let _ = fs::remove_file(&disk);
     File::create(&disk)?.set_len(DISK)?;
     run(Command::new("mkfs.ext4")
-        .args(["-q", "-F"])
+        // Nothing is left for a thread of the kernel to write beside the scenarios.
+        .args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
         .arg(&disk)
         .env("PATH", with_sbin()))?;
     Ok(Image {
+        release: kernel.release.clone(),
         kernel: kernel.image.clone(),
         initramfs,
         disk,

@@ -1,4 +1,4 @@
-//! A packaged kernel: found in apt's lists, fetched, verified, unpacked, and kept for the next time.
+//! A packaged kernel: found, fetched, verified, unpacked, and kept for the next time.
 
 use std::{
     fs,
@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use super::apt::{Apt, Package};
 use crate::workspace::run;
 
 /// What the machine needs of a kernel.
@@ -21,39 +22,52 @@ pub struct Files {
     pub modules: PathBuf,
 }
 
-/// The newest package in apt's lists whose name begins with `prefix`, unpacked below `place`.
-pub fn fetch(prefix: &str, place: &Path) -> Result<Files> {
-    let package = newest(prefix)?;
-    let about = said_by(Command::new("apt-cache").args(["show", "--no-all-versions", &package]))?;
-    let field = |name: &str| about.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let wanted = field("SHA256:").with_context(|| format!("apt-cache does not say the hash of {package}"))?;
-    let version = field("Version:").with_context(|| format!("apt-cache does not say the version of {package}"))?;
-
+/// The newest kernel whose package's name begins with `prefix`, unpacked below `place`: the one in the lists of the machine, or where these have none that of the first
+/// of `suites` which has one.
+pub fn fetch(prefix: &str, suites: &[&str], place: &Path) -> Result<Files> {
     let packages = place.join("packages");
-    fs::create_dir_all(&packages)?;
-    let archive = packages.join(format!("{package}_{}.deb", version.replace(':', "%3a")));
-    let found = || -> Option<PathBuf> {
-        let names = fs::read_dir(&packages).ok()?.flatten().map(|entry| entry.path());
-        names
-            .filter(|path| {
-                path.file_name()
-                    .is_some_and(|name| name.to_string_lossy().starts_with(&format!("{package}_{version}")))
-            })
-            .find(|path| hash_of(path).is_ok_and(|hash| hash == wanted))
-    };
-    let archive = match found() {
+    fs::create_dir_all(&packages).with_context(|| format!("make {}", packages.display()))?;
+    let own = Apt::own();
+    if let Some(package) = own.newest(prefix)? {
+        return unpacked(&own, &package, &packages, place);
+    }
+    let mut troubles = Vec::new();
+    for suite in suites {
+        match of_suite(prefix, suite, &packages, place) {
+            Ok(files) => return Ok(files),
+            Err(error) => troubles.push(format!("{suite}: {error:#}")),
+        }
+    }
+    bail!("no {prefix}* for clouds: not in apt's lists; {}", troubles.join("; "))
+}
+
+/// From a suite that the machine does not follow. What was had before is taken as it is, without the network.
+fn of_suite(prefix: &str, suite: &str, packages: &Path, place: &Path) -> Result<Files> {
+    let apt = Apt::of_suite(suite, place)?;
+    let known = apt.newest(prefix)?;
+    if let Some(package) = known.filter(|package| kept(package, packages).is_some()) {
+        return unpacked(&apt, &package, packages, place);
+    }
+    eprintln!("fetching the lists of {suite}");
+    apt.update()?;
+    let package = apt.newest(prefix)?.context("it has none")?;
+    unpacked(&apt, &package, packages, place)
+}
+
+fn unpacked(apt: &Apt, package: &Package, packages: &Path, place: &Path) -> Result<Files> {
+    let Package { name, version, .. } = package;
+    let archive = match kept(package, packages) {
         Some(kept) => kept,
         None => {
-            eprintln!("fetching {package} {version}");
-            // Not as the user `_apt`, who may not write here.
-            run(Command::new("apt-get")
-                .args(["download", "--quiet", "--option", "APT::Sandbox::User=root"])
-                .arg(format!("{package}={version}"))
-                .current_dir(&packages))?;
-            found().with_context(|| format!("{} is not what apt's lists say: remove it", archive.display()))?
+            eprintln!("fetching {name} {version}");
+            apt.download(package, packages)?;
+            kept(package, packages).with_context(|| {
+                let packages = packages.display();
+                format!("what was fetched as {name} is not what apt's lists say: remove {packages}")
+            })?
         }
     };
-    let unpacked = place.join("kernels").join(format!("{package}_{version}"));
+    let unpacked = place.join("kernels").join(format!("{name}_{version}"));
     if !unpacked.exists() {
         let new = unpacked.with_extension("new");
         let _ = fs::remove_dir_all(&new);
@@ -64,20 +78,22 @@ pub fn fetch(prefix: &str, place: &Path) -> Result<Files> {
     files_in(&unpacked)
 }
 
-/// The newest of Debian's kernels for clouds: their drivers are those of virtual machines.
-fn newest(prefix: &str) -> Result<String> {
-    let names = said_by(Command::new("apt-cache").args(["pkgnames", prefix]))?;
-    let number = |name: &str| -> Option<u32> { name.strip_prefix(prefix)?.strip_suffix("-cloud-amd64")?.parse().ok() };
-    let newest = names.lines().filter_map(|name| Some((number(name)?, name))).max();
-    match newest {
-        Some((_, name)) => Ok(name.to_owned()),
-        None => bail!("apt's lists have no {prefix}*-cloud-amd64: run apt-get update on a Debian that has it"),
-    }
+/// The archive of a package that was fetched before, if it is the one that the lists mean. apt writes a colon in its name in another way.
+fn kept(package: &Package, packages: &Path) -> Option<PathBuf> {
+    let begins = format!("{}_", package.name);
+    let entries = fs::read_dir(packages).ok()?.flatten();
+    let mut archives = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&begins))
+        .map(|entry| entry.path());
+    archives.find(|path| hash_of(path).is_ok_and(|hash| hash == package.hash))
 }
 
 fn files_in(unpacked: &Path) -> Result<Files> {
-    let modules = unpacked.join("lib/modules");
-    let release = fs::read_dir(&modules)
+    // In usr/ since Debian 13.
+    let places = ["lib/modules", "usr/lib/modules"].map(|place| unpacked.join(place));
+    let modules = places.iter().find(|place| place.is_dir());
+    let modules = modules.with_context(|| format!("no modules in {}", unpacked.display()))?;
+    let release = fs::read_dir(modules)
         .with_context(|| format!("list {}", modules.display()))?
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -93,12 +109,4 @@ fn files_in(unpacked: &Path) -> Result<Files> {
 fn hash_of(path: &Path) -> Result<String> {
     let digest = Sha256::digest(fs::read(path)?);
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn said_by(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?} ended with {}", output.status);
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -3,37 +3,76 @@
 //! In: Debian's packaged kernels and QEMU. Out: a table of scenarios, and an exit code. Everything lies below `target/vm`; the machine has no network, its disk is
 //! a scratch file, and it ends with this task. Its first process is `nitro-bench guest`, in `tests/src/guest`, which runs the scenarios.
 
+mod apt;
 mod image;
 mod kernel;
 mod machine;
+mod report;
 
 use std::{
+    fs,
     io::IsTerminal,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL};
+use image::Image;
+use report::{Scenario, Verdict};
 
-use crate::workspace::{cargo, run, target};
+use crate::{dist::built_statically, workspace::target};
 
 /// A kernel that is tried.
 struct Kernel {
-    /// For people.
+    /// On the command line and in the table.
     name: &'static str,
-    /// Begins the name of its package, of which the newest in the lists is taken.
+    /// Begins the name of its package, of which the newest is taken.
     package: &'static str,
-    /// What `--events auto` is to end with.
-    auto: &'static str,
+    /// Suites of Debian that have it, the smallest lists first; for machines whose own lists have it not.
+    suites: &'static [&'static str],
+    /// The modes that it offers; `--events auto` is to end with the first.
+    modes: &'static [&'static str],
 }
 
-/// The oldest kernel that is supported.
-const KERNELS: &[Kernel] = &[Kernel {
-    name: "6.1",
-    package: "linux-image-6.1.0-",
-    auto: "fentry",
-}];
+/// The oldest kernel that is supported, and the oldest with all tracepoints.
+const KERNELS: &[Kernel] = &[
+    Kernel {
+        name: "6.1",
+        package: "linux-image-6.1.",
+        suites: &["bookworm"],
+        modes: &["fentry", "syscalls", "fanotify"],
+    },
+    Kernel {
+        name: "6.12",
+        package: "linux-image-6.12.",
+        suites: &["bookworm-backports", "trixie"],
+        modes: &["page-cache", "fentry", "syscalls", "fanotify"],
+    },
+];
+
+/// Which kernels are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// The oldest that is supported.
+    #[value(name = "6.1")]
+    Oldest,
+    /// The first with all tracepoints.
+    #[value(name = "6.12")]
+    Tracepoints,
+    /// All of them.
+    All,
+}
+
+impl Which {
+    fn includes(self, kernel: &Kernel) -> bool {
+        self == Self::All
+            || self
+                .to_possible_value()
+                .is_some_and(|value| value.get_name() == kernel.name)
+    }
+}
 
 /// Programs, and Debian's packages of them.
 const TOOLS: &[(&str, &str)] = &[
@@ -45,17 +84,17 @@ const TOOLS: &[(&str, &str)] = &[
     ("xz", "xz-utils"),
 ];
 
-/// Target of the programs, which find no library in the machine.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
 /// Columns of the table where nobody says how many there are.
-const WIDTH: u16 = 140;
+const WIDTH: u16 = 160;
 
 /// Options of the task.
 #[derive(clap::Args)]
 pub struct Options {
+    /// The kernel to try.
+    #[arg(long, value_enum, default_value = "all")]
+    kernel: Which,
     /// Seconds until a machine that does not end is ended.
-    #[arg(long, default_value_t = 240)]
+    #[arg(long, default_value_t = 300)]
     timeout: u64,
     /// Also print what the machine prints.
     #[arg(long)]
@@ -65,7 +104,9 @@ pub struct Options {
 /// Builds, boots each kernel, and reports.
 pub fn vm_test(options: &Options) -> Result<()> {
     check_tools()?;
+    let begun = Instant::now();
     let programs = programs()?;
+    eprintln!("built in {} s", begun.elapsed().as_secs());
     let place = target().join("vm");
     let (mut failed, mut table) = (0, Table::new());
     if !std::io::stdout().is_terminal() {
@@ -75,25 +116,52 @@ pub fn vm_test(options: &Options) -> Result<()> {
         .load_preset(UTF8_FULL)
         .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["kernel", "scenario", "verdict", "what was seen"]);
-    for kernel in KERNELS {
-        let files = kernel::fetch(kernel.package, &place)?;
-        let image = image::build(&files, &programs, &place)?;
-        let begun = Instant::now();
-        let limit = Duration::from_secs(options.timeout);
-        let results = machine::run(&image, kernel.auto, limit, options.verbose)?;
-        for result in &results {
-            failed += usize::from(!result.ok);
-            let verdict = if result.ok { "ok" } else { "FAILED" };
-            table.add_row([kernel.name, &result.scenario, verdict, &result.words]);
+    let mut machines = Vec::new();
+    for kernel in KERNELS.iter().filter(|kernel| options.kernel.includes(kernel)) {
+        let files = kernel::fetch(kernel.package, kernel.suites, &place)?;
+        machines.push((kernel, image::build(&files, &programs, &place.join(kernel.name))?));
+    }
+    eprintln!("kernels had after {} s", begun.elapsed().as_secs());
+    for (kernel, scenarios) in all_at_once(&machines, options)? {
+        for scenario in scenarios {
+            failed += usize::from(scenario.verdict == Verdict::Failed);
+            table.add_row([kernel.name, &scenario.name, scenario.verdict.name(), &scenario.words]);
         }
-        let seconds = begun.elapsed().as_secs();
-        eprintln!("{}: {} scenarios in {seconds} s", files.release, results.len());
     }
     println!("{table}");
+    eprintln!("{} s in all", begun.elapsed().as_secs());
     if failed > 0 {
         bail!("{failed} scenarios failed");
     }
     Ok(())
+}
+
+/// What the machines say. They wait for their disks most of the time, so that two of them take little longer than one.
+fn all_at_once<'a>(
+    machines: &'a [(&'static Kernel, Image)],
+    options: &Options,
+) -> Result<Vec<(&'static Kernel, Vec<Scenario>)>> {
+    let run = |(kernel, image): &'a (&'static Kernel, Image)| {
+        let begun = Instant::now();
+        let limit = Duration::from_secs(options.timeout);
+        let echo = options.verbose.then_some(kernel.name);
+        let scenarios = machine::run(image, kernel.modes, limit, echo)?;
+        // Hundreds of megabytes that nobody reads again.
+        fs::remove_file(&image.disk)?;
+        let (count, seconds) = (scenarios.len(), begun.elapsed().as_secs());
+        eprintln!("{}: {count} scenarios in {seconds} s", image.release);
+        Ok((*kernel, scenarios))
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = machines
+            .iter()
+            .map(|machine| scope.spawn(move || run(machine)))
+            .collect();
+        running
+            .into_iter()
+            .map(|machine| machine.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 fn check_tools() -> Result<()> {
@@ -113,18 +181,28 @@ fn check_tools() -> Result<()> {
     Ok(())
 }
 
-/// The agent and the program that tests it, linked statically, without what only debuggers read.
+/// The agent as it is handed out and the program that tests it: there is no library in the machine.
 fn programs() -> Result<Vec<PathBuf>> {
-    // A target directory of their own: other flags would have everything built again.
-    let place = target().join("vm/build");
-    let mut build = cargo();
-    build
-        .args(["build", "--release", "--target", TARGET, "--target-dir"])
-        .arg(&place)
-        .args(["--package", "nitro-user", "--package", "nitro-tests", "--bins"])
-        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Cstrip=debuginfo")
-        .env("CARGO_PROFILE_RELEASE_LTO", "off");
-    run(&mut build)?;
-    let built = place.join(TARGET).join("release");
-    Ok(vec![built.join("nitro-agent"), built.join("nitro-bench")])
+    // Optimisation across crates would take most of the time.
+    let quick = [("CARGO_PROFILE_RELEASE_LTO", "off")];
+    [("nitro-user", "nitro-agent"), ("nitro-tests", "nitro-bench")]
+        .into_iter()
+        .map(|(package, binary)| built_statically(package, binary, &quick))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_can_be_chosen() {
+        let names = |which: Which| -> Vec<_> {
+            let chosen = KERNELS.iter().filter(|kernel| which.includes(kernel));
+            chosen.map(|kernel| kernel.name).collect()
+        };
+        assert_eq!(names(Which::Oldest), ["6.1"]);
+        assert_eq!(names(Which::Tracepoints), ["6.12"]);
+        assert_eq!(names(Which::All).len(), KERNELS.len());
+    }
 }

@@ -123,8 +123,7 @@ impl Filter {
         if let Some(known) = self.known.get(&process) {
             return *known;
         }
-        let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-        let wanted = self.by_name(process, name.trim_end_matches('\n'));
+        let wanted = self.by_name(process, &program_of(process).unwrap_or_default());
         self.known.insert(process, wanted);
         wanted
     }
@@ -137,8 +136,14 @@ impl Filter {
     }
 }
 
+/// What the program of a process is called now.
+pub fn program_of(process: u32) -> Option<String> {
+    let name = fs::read(format!("/proc/{process}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
+}
+
 /// The process that a record is of, and the file that it is about.
-fn concerns(record: &Record) -> (Option<u32>, Option<FileId>) {
+pub fn concerns(record: &Record) -> (Option<u32>, Option<FileId>) {
     match record {
         Record::Input { input, .. } => match input {
             Input::Access(access) => (Some(access.process), Some(access.file)),
@@ -155,7 +160,7 @@ fn concerns(record: &Record) -> (Option<u32>, Option<FileId>) {
         // The agent brings in what others want: whose it is, the file says.
         Record::Brought { file, .. } => (None, Some(*file)),
         Record::Call { process, file, .. } | Record::Counts { process, file, .. } => (Some(*process), Some(*file)),
-        Record::Receipt { .. } | Record::Lost { .. } | Record::File { .. } => (None, None),
+        Record::Receipt { .. } | Record::Lost { .. } | Record::File { .. } | Record::Process { .. } => (None, None),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a recording goes: a thread that writes what comes, all of it as it is or what is wanted of it.
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     thread::{self, JoinHandle},
 };
@@ -8,7 +9,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::filter::Filter;
+use super::filter::{Filter, concerns, program_of};
 use crate::{
     engine::Input,
     trace::{Decoder, Frame, Header, Loss, Record, TraceError, TraceWriter, header_of},
@@ -16,6 +17,9 @@ use crate::{
 
 /// What waits to be written.
 const WAITING: usize = 64;
+
+/// Processes whose programs are looked up.
+const MOST_NAMES: usize = 1 << 16;
 
 /// Something to be written.
 #[derive(Debug)]
@@ -97,6 +101,7 @@ fn write(mut plan: Plan, mut pieces: Receiver<Piece>) -> Result<Written, TraceEr
     let mut file: Option<TraceWriter> = None;
     // Calls that come before the header.
     let mut early = Vec::new();
+    let mut seen = HashSet::new();
     let mut left = plan.filter.processes().to_vec();
     while let Some(piece) = pieces.blocking_recv() {
         let Some(file) = &mut file else {
@@ -133,6 +138,14 @@ fn write(mut plan: Plan, mut pieces: Receiver<Piece>) -> Result<Written, TraceEr
                 _ => {}
             }
             if plan.filter.wants(record) {
+                if let (Some(process), _) = concerns(record)
+                    && seen.len() < MOST_NAMES
+                    && seen.insert(process)
+                    && let Some(name) = program_of(process)
+                {
+                    let at = record.at();
+                    file.record(&Record::Process { at, process, name })?;
+                }
                 written.records += 1;
                 written.calls += u64::from(matches!(record, Record::Call { .. }));
                 file.record(record)?;

@@ -47,6 +47,8 @@ struct Descriptor {
     /// Bytes of the file.
     size: u64,
     thread: u32,
+    /// What goes through it passes the page cache by, and is not told.
+    direct: bool,
     cursor: Cursor,
     /// Where a large call was seen to begin.
     declared: Option<u64>,
@@ -219,6 +221,7 @@ impl Reader {
                 file: found.file,
                 size: found.size,
                 thread,
+                direct: opened.is_direct(),
                 cursor: Cursor::default(),
                 declared: None,
             });
@@ -282,6 +285,10 @@ impl Reader {
                 closed = true;
                 continue;
             };
+            view.direct = opened.is_direct();
+            if view.direct {
+                continue;
+            }
             if let Some(range) = view.cursor.moved(opened.position.min(view.size), read) {
                 (moved, self.latest) = (true, Some(view.file));
                 let (file, thread, bits) = (view.file, view.thread, written_flag(written.contains(&view.file)));
@@ -325,7 +332,8 @@ impl Reader {
         }
         let mut moved = false;
         for (thread, call) in &calls {
-            let Some(view) = self.descriptors.iter_mut().find(|view| view.number == call.descriptor) else {
+            let is_its = |view: &&mut Descriptor| view.number == call.descriptor && !view.direct;
+            let Some(view) = self.descriptors.iter_mut().find(is_its) else {
                 continue;
             };
             let (file, bits) = (view.file, written_flag(written.contains(&view.file)));

@@ -216,6 +216,7 @@ impl<W: Write> Format for Chrome<W> {
                 });
                 self.event(&event)
             }
+            Record::Process { process, name, .. } => self.name_process(*process, name),
             Record::Counts { .. } | Record::File { .. } | Record::Lost { .. } => Ok(()),
         }
     }

@@ -121,6 +121,12 @@ impl Flat {
                 detail: Some(json!({ "path": path.to_string_lossy(), "size": size })),
                 ..none
             },
+            Record::Process { process, name, .. } => Self {
+                event: "process",
+                process: Some(*process),
+                detail: Some(json!({ "name": name })),
+                ..none
+            },
             Record::Lost { loss, .. } => Self {
                 event: "lost",
                 detail: detail(loss),

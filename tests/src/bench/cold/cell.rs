@@ -142,6 +142,7 @@ impl<'a> Bench<'a> {
                     parallel: service.parallel,
                     seek: service.seek,
                     rate: service.rate,
+                    bandwidth: 0.0,
                     kind: "nitrostore".into(),
                     private: false,
                     user: None,
