@@ -154,6 +154,8 @@ async fn record(mut client: Client, options: &Options, most: ByteCount, is_ours:
         tokio::select! {
             // What was to come of the agent has come, or the file takes no more.
             done = &mut passing => break !ending && done.is_ok_and(|wanted| wanted),
+            // It was full, or could not be written, while nothing happened.
+            () = give.closed() => break false,
             _ = interrupt.recv(), if !ending => ending = true,
             _ = terminate.recv(), if !ending => ending = true,
             () = &mut end, if !ending => ending = true,
