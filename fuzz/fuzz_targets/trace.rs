@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use nitro_user::{
-    replay::exact::Replay,
+    replay::{demand::Collecting, exact::Replay},
     trace::{
         Decoder, Header, TraceReader,
         export::Kind,
@@ -21,13 +21,16 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = Decoder::default().read(bytes, &mut records);
     let header = Header::default();
     let (mut summing, mut extent, mut replay) = (Summing::default(), Extent::new(&header), Replay::new(&header));
+    let mut collecting = Collecting::new(&header);
     for record in &records {
         summing.add(record);
         extent.add(record);
+        collecting.add(record);
         replay.tell(record.clone());
     }
     summing.end(&header);
     replay.end();
+    let _ = collecting.end();
     for kind in [Kind::Chrome, Kind::Jsonl, Kind::Csv] {
         let mut format = kind.begin(std::io::sink(), &header).unwrap();
         records.iter().for_each(|record| format.record(record).unwrap());

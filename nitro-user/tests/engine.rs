@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use nitro_user::{
     catalog::model::LayoutKind,
-    sim::{DeviceSpec, Limit, Machine, ReaderSpec, Report, Scenario, Service, Style, Visit, run},
+    engine::Policy,
+    sim::{DeviceSpec, Files, Limit, Machine, ReaderSpec, Report, Scenario, Service, Style, Visit, run},
     units::{ByteCount, Moment, STEP},
 };
 use proptest::prelude::*;
@@ -14,25 +15,29 @@ const GIB: u64 = 1 << 30;
 /// 1 GB/s at 1000 requests a second: bound by requests.
 const REQUEST_BOUND: DeviceSpec = DeviceSpec::bound_by(1e9, 1000.0);
 
+fn up_to(ceiling: u64) -> Policy {
+    Policy {
+        ceiling: ByteCount(ceiling),
+        ..Policy::default()
+    }
+}
+
 fn scenario(parts: Vec<u64>, layout: LayoutKind) -> Scenario {
-    let readers = vec![ReaderSpec::in_order(&parts)];
-    let ceiling = Some(ByteCount(4 * GIB));
     Scenario {
         device: REQUEST_BOUND,
         machine: Machine::default(),
-        parts,
-        layout,
-        header: 1 << 20,
-        cached: false,
-        readers,
+        files: Files::one_model(&parts, layout, 1 << 20),
+        resident: Vec::new(),
+        evictions: Vec::new(),
+        readers: vec![ReaderSpec::in_order(&parts)],
         memory: 16 * GIB,
-        ceiling,
+        policy: Some(up_to(4 * GIB)),
     }
 }
 
 fn unassisted(scenario: &Scenario) -> Report {
     run(&Scenario {
-        ceiling: None,
+        policy: None,
         ..scenario.clone()
     })
 }
@@ -106,7 +111,7 @@ fn next_shards_are_read_while_the_reader_works_on_one() {
 #[test]
 fn a_file_larger_than_the_ceiling_is_paced_and_read_once() {
     let mut scenario = scenario(vec![2 * GIB], LayoutKind::Single);
-    scenario.ceiling = Some(ByteCount(64 << 20));
+    scenario.policy = Some(up_to(64 << 20));
     scenario.memory = GIB;
     scenario.readers[0].think = Duration::from_millis(3);
     let report = run(&scenario);
@@ -121,7 +126,9 @@ fn a_file_larger_than_the_ceiling_is_paced_and_read_once() {
 #[test]
 fn tensors_in_an_order_of_their_own_end_near_the_device_limit() {
     let mut scenario = scenario(vec![2 * GIB], LayoutKind::Gguf);
-    scenario.header = 64 << 10;
+    for part in &mut scenario.files.parts {
+        part.header = 64 << 10;
+    }
     // 16 MiB tensors, every seventh of 128, and each page by itself: MADV_RANDOM.
     let tensors = (0..128).map(|index| index * 7 % 128);
     scenario.readers[0].visits = tensors
@@ -149,7 +156,9 @@ fn a_reader_that_stops_wastes_no_more_than_a_window() {
 #[test]
 fn a_listing_warms_nothing() {
     let mut scenario = scenario(vec![GIB], LayoutKind::Ollama);
-    scenario.header = 7 << 20;
+    for part in &mut scenario.files.parts {
+        part.header = 7 << 20;
+    }
     scenario.readers[0].visits = (0..3).map(|step| Visit::of_step(0, step)).collect();
     let report = run(&scenario);
     check(&report);
@@ -248,7 +257,14 @@ prop_compose! {
         let most = if style == Style::MapRandom { 24 } else { usize::MAX };
         let visits = visits.take(most).collect();
         let announced = announced.map(Duration::from_micros);
-        ReaderSpec { start: Moment(start), announced, thread_of: None, visits, shares: None, style, think: Duration::from_micros(think) }
+        ReaderSpec {
+            start: Moment(start),
+            announced,
+            visits,
+            style,
+            think: Duration::from_micros(think),
+            ..ReaderSpec::in_order(&[])
+        }
     }
 }
 
@@ -282,7 +298,16 @@ prop_compose! {
         ceiling in (4u64 << 20)..(1 << 30),
     ) -> Scenario {
         let machine = Machine::default();
-        Scenario { device, machine, parts, layout, header, cached: false, readers, memory, ceiling: Some(ByteCount(ceiling)) }
+        Scenario {
+            device,
+            machine,
+            files: Files::one_model(&parts, layout, header),
+            resident: Vec::new(),
+            evictions: Vec::new(),
+            readers,
+            memory,
+            policy: Some(up_to(ceiling)),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nitro_user::{
     catalog::model::LayoutKind,
-    sim::{DeviceSpec, Limit, Machine, ReaderSpec, Report, Scenario, Service, Style, Visit, run},
+    sim::{DeviceSpec, Files, Limit, Machine, ReaderSpec, Report, Scenario, Service, Style, Visit, run},
     units::{ByteRange, Moment},
 };
 
@@ -16,13 +16,12 @@ fn load(device: DeviceSpec, readers: Vec<ReaderSpec>) -> Report {
     let report = run(&Scenario {
         device,
         machine: Machine::default(),
-        parts: vec![SIZE],
-        layout: LayoutKind::Single,
-        header: 0,
-        cached: false,
+        files: Files::one_model(&[SIZE], LayoutKind::Single, 0),
+        resident: Vec::new(),
+        evictions: Vec::new(),
         readers,
         memory: 1 << 40,
-        ceiling: None,
+        policy: None,
     });
     assert_eq!(report.device_bytes, SIZE);
     report

@@ -1,6 +1,7 @@
 //! Every input again, with its time: the same decisions.
 
 use crate::{
+    catalog::model::Model,
     engine::{Action, Engine, Input, Policy, receipt::Receipt},
     trace::{Header, Record},
     units::ByteCount,
@@ -58,9 +59,13 @@ fn is_possible(input: &Input) -> bool {
     else {
         return true;
     };
-    let parts = &description.model.parts;
-    let bytes = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.size));
-    (1..=MOST_PARTS).contains(&parts.len()) && bytes <= MOST_BYTES && description.position < parts.len()
+    is_possible_model(&description.model) && description.position < description.model.parts.len()
+}
+
+/// Whether an engine can be told of this model.
+pub fn is_possible_model(model: &Model) -> bool {
+    let bytes = model.parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.size));
+    (1..=MOST_PARTS).contains(&model.parts.len()) && bytes <= MOST_BYTES
 }
 
 /// The policy that a trace was recorded with.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    PAGE,
+    PAGE, Used,
     readahead::{Presence, folios},
 };
 use crate::units::{ByteRange, Moment, STEP};
@@ -19,8 +19,21 @@ const STEP_PAGES: u64 = STEP / PAGE;
 /// Pages below one node of the page cache's tree.
 const NODE: u64 = 64;
 
-/// A page's word: 0 for one that is not there, else a number of [`Cache::arrivals`] plus one; the highest bit is the mark.
+/// A page's word: 0 for one that is not there, else a number of [`Cache::arrivals`] plus one; above it the mark, and whether somebody has used it.
 const MARK: u32 = 1 << 31;
+const USED: u32 = 1 << 30;
+const NUMBER: u32 = USED - 1;
+
+/// Who brought a page in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// It was there at the beginning.
+    Nobody,
+    /// A reader, or the kernel for it.
+    Reader,
+    /// Whoever helps readers.
+    Help,
+}
 
 /// What is known of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +63,10 @@ pub struct Cache {
     clock: u64,
     steps: HashMap<Place, Step>,
     by_use: BTreeMap<u64, Place>,
-    arrivals: Vec<Moment>,
+    arrivals: Vec<(Moment, By)>,
+    /// Bytes that were brought in to help.
+    helped: u64,
+    used: Used,
 }
 
 /// The pages that a range touches.
@@ -68,7 +84,19 @@ impl Cache {
             steps: HashMap::new(),
             by_use: BTreeMap::new(),
             arrivals: Vec::new(),
+            helped: 0,
+            used: Used::default(),
         }
+    }
+
+    /// Bytes that were used, and those that were brought in to help and not used.
+    pub fn account(&self) -> (Used, u64) {
+        (self.used, self.helped.saturating_sub(self.used.by_help))
+    }
+
+    /// Bytes were used that the page cache never held.
+    pub fn used_past(&mut self, bytes: u64) {
+        self.used.by_readers += bytes;
     }
 
     /// The first of so many pages from `page` on that is not there, or the one after them.
@@ -102,12 +130,16 @@ impl Cache {
     }
 
     fn arrival(&self, word: u32) -> Moment {
-        let index = (word & !MARK) as usize;
+        self.origin(word).0
+    }
+
+    fn origin(&self, word: u32) -> (Moment, By) {
+        let index = (word & NUMBER) as usize;
         index
             .checked_sub(1)
             .and_then(|index| self.arrivals.get(index))
             .copied()
-            .unwrap_or_default()
+            .unwrap_or((Moment(0), By::Nobody))
     }
 
     /// The words of pages in order, until `take` says no. Returns the page at which it did, or the end.
@@ -188,8 +220,55 @@ impl Cache {
         last
     }
 
+    /// Those pages of a range that are there are used.
+    pub fn use_up(&mut self, part: usize, range: ByteRange) {
+        for step in range.start / STEP..range.end.div_ceil(STEP) {
+            self.touch((part, step));
+        }
+        let mut used = Used::default();
+        for page in pages(range) {
+            let word = self.word(part, page);
+            if word == 0 || word & USED != 0 {
+                continue;
+            }
+            match self.origin(word).1 {
+                By::Nobody => used.before += PAGE,
+                By::Reader => used.by_readers += PAGE,
+                By::Help => used.by_help += PAGE,
+            }
+            let words = self.steps.get_mut(&(part, page / STEP_PAGES));
+            if let Some(word) = words.and_then(|step| step.pages.get_mut((page % STEP_PAGES) as usize)) {
+                *word |= USED;
+            }
+        }
+        self.used.before += used.before;
+        self.used.by_readers += used.by_readers;
+        self.used.by_help += used.by_help;
+    }
+
+    /// Pages leave.
+    pub fn remove(&mut self, part: usize, range: ByteRange) {
+        for page in pages(range) {
+            let place = (part, page / STEP_PAGES);
+            let Some(step) = self.steps.get_mut(&place) else {
+                continue;
+            };
+            if let Some(word) = step.pages.get_mut((page % STEP_PAGES) as usize)
+                && *word != 0
+            {
+                *word = 0;
+                step.held -= PAGE;
+                self.held -= PAGE;
+            }
+            if step.held == 0 {
+                self.by_use.remove(&step.used);
+                self.steps.remove(&place);
+            }
+        }
+    }
+
     /// A step is used.
-    pub fn touch(&mut self, place: Place) {
+    fn touch(&mut self, place: Place) {
         if let Some(step) = self.steps.get_mut(&place) {
             self.by_use.remove(&step.used);
             self.clock += 1;
@@ -218,9 +297,9 @@ impl Cache {
     }
 
     /// Pages that were not there arrive at `arrives`, each a folio of its own. Returns the steps that had to go for them.
-    pub fn insert(&mut self, part: usize, pages: Range<u64>, arrives: Moment) -> Vec<Place> {
-        self.arrivals.push(arrives);
-        let word = u32::try_from(self.arrivals.len()).unwrap_or(!MARK) & !MARK;
+    pub fn insert(&mut self, part: usize, pages: Range<u64>, arrives: Moment, by: By) -> Vec<Place> {
+        self.arrivals.push((arrives, by));
+        let word = u32::try_from(self.arrivals.len()).unwrap_or(NUMBER).min(NUMBER);
         let mut page = pages.start;
         while page < pages.end {
             let place = (part, page / STEP_PAGES);
@@ -238,6 +317,9 @@ impl Cache {
                     *slot = word;
                     step.held += PAGE;
                     self.held += PAGE;
+                    if by == By::Help {
+                        self.helped += PAGE;
+                    }
                 }
             }
             self.touch(place);
@@ -297,7 +379,7 @@ mod tests {
     #[test]
     fn pages_are_there_once_they_have_arrived() {
         let mut cache = Cache::new(1 << 30);
-        cache.insert(0, 510..514, Moment(7));
+        cache.insert(0, 510..514, Moment(7), By::Reader);
         let range = ByteRange::new(510 * PAGE, 5 * PAGE);
         assert_eq!(cache.present(0, range), 4 * PAGE);
         assert_eq!(
@@ -319,24 +401,24 @@ mod tests {
     #[test]
     fn a_range_that_ends_within_a_page_counts_its_own_bytes() {
         let mut cache = Cache::new(1 << 30);
-        cache.insert(0, 0..2, Moment(0));
+        cache.insert(0, 0..2, Moment(0), By::Reader);
         assert_eq!(cache.present(0, ByteRange::new(0, PAGE + 5)), PAGE + 5);
     }
 
     #[test]
     fn the_step_used_longest_ago_goes_first() {
         let mut cache = Cache::new(2 * STEP);
-        cache.insert(0, 0..512, Moment(0));
-        cache.insert(0, 512..1024, Moment(0));
+        cache.insert(0, 0..512, Moment(0), By::Reader);
+        cache.insert(0, 512..1024, Moment(0), By::Reader);
         cache.touch((0, 0));
-        assert_eq!(cache.insert(0, 1024..1025, Moment(0)), [(0, 1)]);
+        assert_eq!(cache.insert(0, 1024..1025, Moment(0), By::Reader), [(0, 1)]);
         assert_eq!(cache.page(0, 600), Page::Absent);
     }
 
     #[test]
     fn readahead_finds_the_trace_before_a_page() {
         let mut cache = Cache::new(1 << 30);
-        cache.insert(0, 10..20, Moment(0));
+        cache.insert(0, 10..20, Moment(0), By::Reader);
         let part = OfPart(&cache, 0);
         assert_eq!(
             (part.before(20, 32), part.before(20, 4), part.before(10, 4)),
@@ -350,14 +432,14 @@ mod tests {
     fn after_the_middle_of_a_folio_the_kernel_looks_too_far() {
         let mut cache = Cache::new(1 << 30);
         // As traced: a window of 16 pages, and one of 32 that passes the end of a node.
-        cache.insert(0, 4304..4320, Moment(0));
+        cache.insert(0, 4304..4320, Moment(0), By::Reader);
         cache.fold(0, 4304..4320, 4);
         assert_eq!(cache.head(0, 4305), 4304);
         assert_eq!(OfPart(&cache, 0).next_miss(4305, 32), 4321);
-        cache.insert(0, 4144..4176, Moment(0));
+        cache.insert(0, 4144..4176, Moment(0), By::Reader);
         cache.fold(0, 4144..4176, 2);
         assert_eq!(OfPart(&cache, 0).next_miss(4145, 32), 4176);
-        cache.insert(0, 4224..4256, Moment(0));
+        cache.insert(0, 4224..4256, Moment(0), By::Reader);
         cache.fold(0, 4224..4256, 2);
         assert_eq!(OfPart(&cache, 0).next_miss(4225, 32), 4257);
     }

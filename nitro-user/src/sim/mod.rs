@@ -6,14 +6,14 @@
 //! | module | models | parameters |
 //! |---|---|---|
 //! | [`device`] | a limit kept in slices as blk-throttle does; a service with a time for each request, a rate, requests at once, a head that jumps | [`DeviceSpec`] |
-//! | `cache` | pages that are there, on their way, or marked; the step used longest ago goes first | [`Scenario::memory`] |
+//! | `cache` | pages that are there, on their way, or marked, and who brought them; the step used longest ago goes first | [`Scenario::memory`] |
 //! | `readahead` | the windows that the kernel reads ahead for `read` and for mappings | [`DeviceSpec::read_ahead`], [`DeviceSpec::request`] |
 //! | `machine` | what touching, copying, and bringing pages in costs, and who waits for a processor | [`Machine`] |
 //! | `reader` | processes and threads, what they visit and how | [`ReaderSpec`] |
 //! | `cursor` | what the agent's programs in the kernel tell of it | `nitro_common::settings` |
 //! | `warmer` | a worker's thread: the chain of the kernel's readahead, or calls of a fixed size | |
 //!
-//! `nitro-bench sim` compares it with what `nitro-bench cold` measured.
+//! `nitro-bench sim` compares it with what `nitro-bench cold` measured; `nitro-agent replay` makes a scenario of a recorded trace.
 
 mod cache;
 mod cursor;
@@ -32,8 +32,8 @@ pub use reader::{ReaderSpec, Style, Visit};
 
 use crate::{
     catalog::model::LayoutKind,
-    engine::receipt::Receipt,
-    units::{ByteCount, Moment},
+    engine::{Policy, receipt::Receipt},
+    units::{ByteRange, Moment},
 };
 
 /// Bytes of a page.
@@ -46,20 +46,94 @@ pub struct Scenario {
     pub device: DeviceSpec,
     /// What work on the processors costs.
     pub machine: Machine,
-    /// Sizes of the model's parts in bytes.
-    pub parts: Vec<u64>,
-    /// What ties them together.
-    pub layout: LayoutKind,
-    /// Bytes of header in each part.
-    pub header: u64,
-    /// Everything is in the page cache at the beginning.
-    pub cached: bool,
+    /// What is on the device.
+    pub files: Files,
+    /// What is in the page cache at the beginning: indexes of parts, and ranges of them.
+    pub resident: Vec<(usize, ByteRange)>,
+    /// What leaves it for reasons that lie outside the scenario.
+    pub evictions: Vec<Eviction>,
     /// The readers, each a process of its own unless it says otherwise.
     pub readers: Vec<ReaderSpec>,
     /// Page cache in bytes; what was used longest ago is evicted.
     pub memory: u64,
-    /// The engine's ceiling; `None` runs without the agent.
-    pub ceiling: Option<ByteCount>,
+    /// What the engine may do; `None` runs without the agent.
+    pub policy: Option<Policy>,
+}
+
+/// Files, and the models that they make up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// The files. All else names them by their index here.
+    pub parts: Vec<PartSpec>,
+    /// The models. A file that is a part of several is described as one of the last.
+    pub models: Vec<ModelSpec>,
+}
+
+/// A file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartSpec {
+    /// Bytes.
+    pub size: u64,
+    /// Bytes of these that are its header.
+    pub header: u64,
+}
+
+/// Files that are loaded together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// For people.
+    pub name: String,
+    /// What ties them together.
+    pub layout: LayoutKind,
+    /// Indexes of its parts, in the order in which they are loaded.
+    pub parts: Vec<usize>,
+}
+
+impl Files {
+    /// One model of files of these sizes, with `header` bytes of header in each.
+    pub fn one_model(sizes: &[u64], layout: LayoutKind, header: u64) -> Self {
+        Self {
+            parts: sizes.iter().map(|size| PartSpec { size: *size, header }).collect(),
+            models: vec![ModelSpec {
+                name: "sim".into(),
+                layout,
+                parts: (0..sizes.len()).collect(),
+            }],
+        }
+    }
+
+    /// All there is.
+    pub fn whole(&self) -> Vec<(usize, ByteRange)> {
+        let ranges = self.parts.iter().map(|part| ByteRange::new(0, part.size));
+        ranges.enumerate().collect()
+    }
+
+    /// Bytes of a part; 0 of one that is not there.
+    pub fn size(&self, part: usize) -> u64 {
+        self.parts.get(part).map_or(0, |part| part.size)
+    }
+}
+
+/// Something leaves the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    /// When.
+    pub at: Moment,
+    /// That is so long after the end of the reader with this index, and not after the beginning.
+    pub follows: Option<usize>,
+    /// Index of the part.
+    pub part: usize,
+    /// Which bytes.
+    pub range: ByteRange,
+}
+
+/// When a reader was at a visit: from its first access to what comes after its last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stay {
+    /// It was ready to begin.
+    pub began: Moment,
+    /// It had all.
+    pub ended: Moment,
 }
 
 /// What came of it.
@@ -67,6 +141,8 @@ pub struct Scenario {
 pub struct Report {
     /// Each reader's time from first access to last, in the order of the scenario.
     pub reader_times: Vec<Duration>,
+    /// Each reader's visits, in the order of its own list. Those of a list that several work off are not kept.
+    pub stays: Vec<Vec<Stay>>,
     /// When the last reader was done.
     pub readers_ended: Moment,
     /// Receipts, in the order they were written.
@@ -79,10 +155,25 @@ pub struct Report {
     pub warmed_bytes: u64,
     /// Bytes of the steps that the kernel took out of the page cache.
     pub evicted_bytes: u64,
+    /// Bytes of the pages that readers used: each once for every time that it came into the page cache.
+    pub used: Used,
+    /// Bytes that workers, and readers whose [`ReaderSpec::helps`], brought in and nobody used.
+    pub wasted_bytes: u64,
     /// When the world came to rest.
     pub ended: Moment,
     /// Rules broken, in words; empty in a right engine.
     pub broken: Vec<String>,
+}
+
+/// Bytes that readers used, by who brought them into the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// They were there at the beginning.
+    pub before: u64,
+    /// A reader did, or the kernel for it.
+    pub by_readers: u64,
+    /// A worker did, or a reader that only helps.
+    pub by_help: u64,
 }
 
 /// Runs a scenario to its rest.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{cursor::Cursor, readahead::Readahead};
+use super::{Stay, cursor::Cursor, readahead::Readahead};
 use crate::{
     engine::AccessKind,
     units::{ByteRange, Moment, STEP},
@@ -20,16 +20,16 @@ pub struct Visit {
     pub range: ByteRange,
     /// How they are read, where that is not the reader's usual way.
     pub style: Option<Style>,
+    /// It does not begin before this moment.
+    pub not_before: Option<Moment>,
+    /// So long after it the reader waits for something else, without a processor.
+    pub pause: Duration,
 }
 
 impl Visit {
     /// One step.
     pub const fn of_step(part: usize, step: u64) -> Self {
-        Self {
-            part,
-            range: ByteRange::new(step * STEP, STEP),
-            style: None,
-        }
+        Self::of(part, ByteRange::new(step * STEP, STEP))
     }
 
     /// A range.
@@ -38,6 +38,8 @@ impl Visit {
             part,
             range,
             style: None,
+            not_before: None,
+            pause: Duration::ZERO,
         }
     }
 }
@@ -79,6 +81,8 @@ impl Style {
 pub struct ReaderSpec {
     /// When it starts.
     pub start: Moment,
+    /// `start` is so long after the end of the reader with this index, and not after the beginning.
+    pub follows: Option<usize>,
     /// So long before its start the command line of its process named the model.
     pub announced: Option<Duration>,
     /// It is a thread of the reader with this index, and not a process of its own.
@@ -91,10 +95,14 @@ pub struct ReaderSpec {
     pub style: Style,
     /// Processor time after each visit.
     pub think: Duration,
+    /// Its program's name.
+    pub program: String,
+    /// It reads for others, not for itself: what it brings in is help.
+    pub helps: bool,
 }
 
 impl ReaderSpec {
-    /// A reader that maps and touches all of `parts` in order.
+    /// A reader that maps and touches all of files of these sizes in order.
     pub fn in_order(parts: &[u64]) -> Self {
         let visits = parts
             .iter()
@@ -103,12 +111,15 @@ impl ReaderSpec {
             .collect();
         Self {
             start: Moment(0),
+            follows: None,
             announced: None,
             thread_of: None,
             visits,
             shares: None,
             style: Style::Map,
             think: Duration::ZERO,
+            program: "sim".into(),
+            helps: false,
         }
     }
 }
@@ -118,10 +129,14 @@ impl ReaderSpec {
 pub enum Phase {
     /// Begin its next visit.
     Next,
+    /// Begin this visit, whose time has come.
+    Begin,
     /// Go on in its visit.
     Visit,
     /// Work on for so long.
     Think(Duration),
+    /// Wait until then.
+    Pause(Moment),
     /// Nothing any more.
     Done,
 }
@@ -147,10 +162,14 @@ pub struct Reader {
     pub call_end: u64,
     /// It was told that it waits for the page where it is.
     pub is_told: bool,
+    /// The page that it last missed: it holds on to that, even where the page cache does not.
+    pub missed: Option<u64>,
     /// First access.
     pub began: Option<Moment>,
     /// Last access done, and worked on.
     pub ended: Option<Moment>,
+    /// Its visits so far.
+    pub stays: Vec<Stay>,
     /// The kernel's readahead, by part: it has a descriptor for each.
     pub readahead: BTreeMap<usize, Readahead>,
     /// What the agent's programs know of it, by part.
@@ -171,10 +190,30 @@ impl Reader {
             at: 0,
             call_end: 0,
             is_told: false,
+            missed: None,
             began: None,
             ended: None,
+            stays: Vec::new(),
             readahead: BTreeMap::new(),
             cursors: BTreeMap::new(),
+        }
+    }
+
+    /// What comes after the visit that it is in.
+    pub fn after_visit(&self, now: Moment) -> Phase {
+        if self.spec.think.is_zero() {
+            self.pause(now)
+        } else {
+            Phase::Think(self.spec.think)
+        }
+    }
+
+    /// What comes after that and the work on it.
+    pub fn pause(&self, now: Moment) -> Phase {
+        if self.visit.pause.is_zero() || self.left.is_empty() {
+            Phase::Next
+        } else {
+            Phase::Pause(now.after(self.visit.pause))
         }
     }
 

@@ -13,6 +13,8 @@ use crate::{
 /// A step to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Command {
+    /// Its part's position in the load's model.
+    pub position: usize,
     /// The part.
     pub part: usize,
     /// Its bytes.

@@ -110,6 +110,51 @@ fn a_model(bed: &Bed) -> (PathBuf, PathBuf, ScratchDir) {
     (weights, out, scratch)
 }
 
+/// Two loads of the same model, which had left the page cache in between.
+fn replays_elsewhere(trace: &Path) {
+    let trace = trace.to_str().unwrap();
+    let said = agent_says(&[
+        "replay",
+        trace,
+        "--device",
+        "recorded,50MB/400",
+        "--policy",
+        "none,cat,agent",
+        "--json",
+    ]);
+    let replayed: Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(
+        (number(&replayed, "processes"), &replayed["was_helped"]),
+        (2, &Value::Bool(true)),
+        "{replayed:#}"
+    );
+    let rows = replayed["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 6, "{replayed:#}");
+    for row in rows {
+        assert!(row.get("broken").is_none(), "{row:#}");
+        assert!(
+            number(row, "read") >= 2 * SIZE && number(row, "read") < 2 * SIZE + SIZE / 4,
+            "{row:#}"
+        );
+    }
+    for row in rows.iter().filter(|row| row["policy"] == "agent") {
+        assert!(row["coverage"].as_f64().unwrap() > 0.5, "{row:#}");
+    }
+    // 128 MiB of two loads at 50 MB/s: the device decides, whoever helps.
+    assert!(
+        rows[3..]
+            .iter()
+            .all(|row| row["seconds"].as_f64().unwrap() > 2.0 * SIZE as f64 / 50e6),
+        "{replayed:#}"
+    );
+    let table = agent_says(&["replay", trace, "--cold"]);
+    assert!(String::from_utf8_lossy(&table.stdout).contains("all fits"));
+    for wrong in [["--device", "floppy"], ["--memory", "1MiB"], ["--policy", "magic"]] {
+        let said = agent_says(&["replay", trace, wrong[0], wrong[1]]);
+        assert_eq!(said.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
 #[test]
 fn a_recorded_load_is_shown_as_it_was_and_replays_exactly() {
     scenario(384, |bed| {
@@ -146,6 +191,7 @@ fn a_recorded_load_is_shown_as_it_was_and_replays_exactly() {
         let replayed: Value = serde_json::from_slice(&replayed.stdout).unwrap();
         assert_eq!(replayed["same"], true, "{replayed:#}");
         assert_eq!(number(&replayed, "receipts"), 2, "{replayed:#}");
+        replays_elsewhere(&out);
         assert!(agent.stop().unwrap().status.success());
     });
 }

@@ -14,8 +14,8 @@ use std::{
 };
 
 use super::{
-    PAGE, Report, Scenario,
-    cache::{self, Cache},
+    Files, ModelSpec, PAGE, Report, Scenario,
+    cache::{self, By, Cache},
     device::Device,
     machine::{Chance, Processors},
     readahead::{Window, folios},
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     catalog::model::{Model, Part, Place},
-    engine::{Engine, Input, LoadId, Policy},
+    engine::{Engine, Input, LoadId},
     units::{ByteRange, FileId, Moment},
 };
 
@@ -43,6 +43,8 @@ enum Actor {
 enum Turn {
     /// A process is announced by its command line.
     Announce(usize),
+    /// The eviction with this index.
+    Evict(usize),
     /// What somebody waited for has come.
     Wake(Actor),
     /// Somebody has a processor, and goes on.
@@ -63,13 +65,17 @@ struct Brought {
 /// Everything there is.
 pub struct World<'a> {
     scenario: &'a Scenario,
-    model: Arc<Model>,
+    models: Vec<Arc<Model>>,
+    /// For each part the index of its model, and its position in that.
+    homes: Vec<Option<(usize, usize)>>,
     engine: Option<Engine>,
     device: Device,
     cache: Cache,
     processors: Processors<Actor>,
     chance: Chance,
     readers: Vec<Reader>,
+    /// Readers and evictions that wait for the end of a reader, or for nobody's.
+    followers: BTreeMap<Option<usize>, (Vec<usize>, Vec<usize>)>,
     /// Readers at work in each process.
     at_work: BTreeMap<u32, usize>,
     streams: BTreeMap<LoadId, Stream>,
@@ -90,21 +96,26 @@ fn file(part: usize) -> FileId {
     }
 }
 
-fn model(scenario: &Scenario) -> Model {
-    let parts = scenario.parts.iter().enumerate().map(|(index, size)| Part {
-        file: file(index),
-        size: *size,
-        header: scenario.header,
+/// Which part a file is.
+fn part_of(file: FileId) -> usize {
+    usize::try_from(file.inode).unwrap_or(0).saturating_sub(1)
+}
+
+fn model(spec: &ModelSpec, files: &Files) -> Model {
+    let parts = spec.parts.iter().map(|part| Part {
+        file: file(*part),
+        size: files.size(*part),
+        header: files.parts.get(*part).map_or(0, |part| part.header),
         place: Place {
             root: Path::new("/sim").into(),
-            below: PathBuf::from(format!("{index}")),
+            below: PathBuf::from(format!("{part}")),
         },
         generation: 0,
         layer: None,
     });
     Model {
-        name: "sim".into(),
-        layout: scenario.layout,
+        name: spec.name.clone(),
+        layout: spec.layout,
         observe_only: false,
         lent: false,
         changes_unseen: false,
@@ -117,18 +128,15 @@ impl<'a> World<'a> {
     pub fn new(scenario: &'a Scenario) -> Self {
         let mut world = Self {
             scenario,
-            model: Arc::new(model(scenario)),
-            engine: scenario.ceiling.map(|ceiling| {
-                Engine::new(Policy {
-                    ceiling,
-                    ..Policy::default()
-                })
-            }),
+            models: Vec::new(),
+            homes: vec![None; scenario.files.parts.len()],
+            engine: scenario.policy.clone().map(Engine::new),
             device: Device::new(scenario.device),
             cache: Cache::new(scenario.memory),
             processors: Processors::new(scenario.machine.processors),
             chance: Chance::default(),
             readers: Vec::new(),
+            followers: BTreeMap::new(),
             at_work: BTreeMap::new(),
             streams: BTreeMap::new(),
             quiet: None,
@@ -138,22 +146,56 @@ impl<'a> World<'a> {
             closed: HashSet::new(),
             report: Report::default(),
         };
-        if scenario.cached {
-            for (part, size) in scenario.parts.iter().enumerate() {
-                world.cache.insert(part, 0..size.div_ceil(PAGE), Moment(0));
+        for (index, spec) in scenario.files.models.iter().enumerate() {
+            for (position, part) in spec.parts.iter().enumerate() {
+                if let Some(home) = world.homes.get_mut(*part) {
+                    *home = Some((index, position));
+                }
             }
+            world.models.push(Arc::new(model(spec, &scenario.files)));
+        }
+        for (part, range) in &scenario.resident {
+            let end = range.end.min(scenario.files.size(*part));
+            let range = ByteRange { end, ..*range };
+            world.cache.insert(*part, cache::pages(range), Moment(0), By::Nobody);
         }
         for (index, spec) in scenario.readers.iter().enumerate() {
             let reader = Reader::new(index, spec);
             *world.at_work.entry(reader.process).or_default() += 1;
             world.readers.push(reader);
-            if let Some(before) = spec.announced {
-                let when = spec.start.0.saturating_sub(before.as_nanos() as u64);
-                world.at(Moment(when), Turn::Announce(index));
-            }
-            world.at(spec.start, Turn::Wake(Actor::Reader(index)));
+            world.followers.entry(spec.follows).or_default().0.push(index);
         }
+        for (index, eviction) in scenario.evictions.iter().enumerate() {
+            world.followers.entry(eviction.follows).or_default().1.push(index);
+        }
+        world.begin_what_follows(Moment(0), None);
         world
+    }
+
+    /// A reader is done, or none has begun yet: what is to happen so long after that gets its time.
+    fn begin_what_follows(&mut self, now: Moment, done: Option<usize>) {
+        let scenario = self.scenario;
+        let after = |moment: Moment| now.after(Duration::from_nanos(moment.0));
+        let Some((readers, evictions)) = self.followers.remove(&done) else {
+            return;
+        };
+        for (index, eviction) in evictions
+            .into_iter()
+            .filter_map(|index| Some((index, scenario.evictions.get(index)?)))
+        {
+            self.at(after(eviction.at), Turn::Evict(index));
+        }
+        for (index, spec) in readers
+            .into_iter()
+            .filter_map(|index| Some((index, scenario.readers.get(index)?)))
+        {
+            if let Some(before) = spec.announced {
+                let before = u64::try_from(before.as_nanos()).unwrap_or(u64::MAX);
+                let start = Moment(spec.start.0.saturating_sub(before));
+                self.at(after(start), Turn::Announce(index));
+            }
+            self.at(after(spec.start), Turn::Wake(Actor::Reader(index)));
+        }
     }
 
     fn at(&mut self, when: Moment, turn: Turn) {
@@ -196,12 +238,15 @@ impl<'a> World<'a> {
             .iter()
             .map(|reader| reader.ended.unwrap_or_default().since(reader.began.unwrap_or_default()));
         self.report.reader_times = times.collect();
+        self.report.stays = self.readers.into_iter().map(|reader| reader.stays).collect();
+        (self.report.used, self.report.wasted_bytes) = self.cache.account();
         self.report
     }
 
     fn take(&mut self, now: Moment, turn: Turn) {
         match turn {
             Turn::Announce(index) => self.announce(now, index),
+            Turn::Evict(index) => self.evict(now, index),
             Turn::Wake(actor) => self.run_for(now, actor, self.scenario.machine.switch),
             Turn::Act(Actor::Reader(index)) => self.read(now, index),
             Turn::Act(Actor::Worker(load)) => self.work(now, load),
@@ -239,12 +284,12 @@ impl<'a> World<'a> {
     }
 
     fn size(&self, part: usize) -> u64 {
-        self.scenario.parts.get(part).copied().unwrap_or(0)
+        self.scenario.files.size(part)
     }
 
     /// Brings in those pages of a window that are not there, in requests as large as they may be. Whoever does it has a processor from `now` on: it puts the pages into
     /// the page cache, where others find them, and then hands its requests over.
-    fn bring_in(&mut self, now: Moment, part: usize, window: Window) -> Brought {
+    fn bring_in(&mut self, now: Moment, by: By, part: usize, window: Window) -> Brought {
         let size = self.size(part);
         let largest = (self.device.largest() / PAGE).max(1);
         let mut brought = Brought::default();
@@ -260,7 +305,7 @@ impl<'a> World<'a> {
                 };
                 brought.work += self.scenario.machine.request;
                 let arrives = self.device.submit(now.after(brought.work), part, range);
-                let gone = self.cache.insert(part, start..end, arrives);
+                let gone = self.cache.insert(part, start..end, arrives, by);
                 self.evicted(now, gone);
                 brought.ranges.push(range);
                 start = end;
@@ -283,6 +328,17 @@ impl<'a> World<'a> {
             (run, order)
         };
         runs.map(with_order).collect()
+    }
+
+    fn evict(&mut self, now: Moment, index: usize) {
+        let Some(eviction) = self.scenario.evictions.get(index) else {
+            return;
+        };
+        let end = eviction.range.end.min(self.size(eviction.part));
+        let range = ByteRange { end, ..eviction.range };
+        self.cache.remove(eviction.part, range);
+        let file = file(eviction.part);
+        self.say(now, Input::Removed { file, range });
     }
 
     fn evicted(&mut self, now: Moment, gone: Vec<cache::Place>) {

@@ -6,14 +6,14 @@ use super::{Actor, Turn, World, file};
 use crate::{
     engine::{Access, Input},
     sim::{
-        PAGE,
-        cache::{OfPart, Page},
+        PAGE, Stay,
+        cache::{By, OfPart, Page},
         cursor::Hook,
         machine::time_of,
         readahead::{Readahead, Window},
         reader::{Phase, Reader, Style},
     },
-    units::{ByteRange, Moment, STEP},
+    units::{ByteRange, Moment},
 };
 
 /// Pages of a fault-around.
@@ -33,8 +33,13 @@ impl World<'_> {
         };
         match std::mem::replace(&mut reader.phase, Phase::Visit) {
             Phase::Next => self.next_visit(now, index),
+            Phase::Begin => self.begin(now, index),
             Phase::Visit => self.go_on(now, index),
             Phase::Think(left) => self.think(now, index, left),
+            Phase::Pause(until) => {
+                reader.phase = Phase::Next;
+                self.sleep(now, Actor::Reader(index), until);
+            }
             Phase::Done => reader.phase = Phase::Done,
         }
     }
@@ -50,10 +55,26 @@ impl World<'_> {
             return self.done(now, index);
         };
         visit.range.end = visit.range.end.min(self.size(visit.part));
+        let Some(reader) = self.readers.get_mut(index) else {
+            return;
+        };
+        reader.visit = visit;
+        (reader.at, reader.call_end) = (visit.range.start, visit.range.start);
+        match visit.not_before.filter(|moment| *moment > now) {
+            Some(moment) => {
+                reader.phase = Phase::Begin;
+                self.sleep(now, Actor::Reader(index), moment);
+            }
+            None => self.begin(now, index),
+        }
+    }
+
+    fn begin(&mut self, now: Moment, index: usize) {
         if let Some(reader) = self.readers.get_mut(index) {
             reader.began.get_or_insert(now);
-            reader.visit = visit;
-            (reader.at, reader.call_end) = (visit.range.start, visit.range.start);
+            if reader.spec.shares.is_none() {
+                reader.stays.push(Stay { began: now, ended: now });
+            }
         }
         self.go_on(now, index);
     }
@@ -65,6 +86,7 @@ impl World<'_> {
         reader.phase = Phase::Done;
         let process = reader.process;
         self.leave(now, Actor::Reader(index));
+        self.begin_what_follows(now, Some(index));
         if let Some(left) = self.at_work.get_mut(&process) {
             *left -= 1;
             if *left == 0 {
@@ -78,7 +100,7 @@ impl World<'_> {
         if let Some(reader) = self.readers.get_mut(index) {
             reader.ended = Some(now);
             reader.phase = if piece.is_zero() {
-                Phase::Next
+                reader.pause(now)
             } else {
                 Phase::Think(left - piece)
             };
@@ -92,12 +114,10 @@ impl World<'_> {
         };
         if reader.at >= reader.visit.range.end {
             reader.ended = Some(now);
-            let think = reader.spec.think;
-            reader.phase = if think.is_zero() {
-                Phase::Next
-            } else {
-                Phase::Think(think)
-            };
+            if let Some(stay) = reader.stays.last_mut() {
+                stay.ended = now;
+            }
+            reader.phase = reader.after_visit(now);
             return self.at(now, Turn::Act(Actor::Reader(index)));
         }
         match reader.style() {
@@ -114,6 +134,7 @@ impl World<'_> {
         let part = reader.visit.part;
         let end = (reader.at + call).min(reader.visit.range.end);
         let (mut start, mut done) = (std::mem::replace(&mut reader.at, end), now);
+        self.cache.used_past(end - start);
         let largest = self.device.largest();
         while start < end {
             let next = start.saturating_add(largest).min(end);
@@ -195,8 +216,10 @@ impl World<'_> {
             return;
         };
         let (part, start) = (reader.visit.part, std::mem::replace(&mut reader.at, end));
-        reader.is_told = false;
-        self.cache.touch((part, start / STEP));
+        (reader.is_told, reader.missed) = (false, None);
+        if !self.readers.get(index).is_some_and(|reader| reader.spec.helps) {
+            self.cache.use_up(part, ByteRange { start, end });
+        }
         let work = time_of(end - start, rate);
         if matches!(self.readers.get(index).map(Reader::style), Some(Style::Read { .. })) {
             self.device.held_up(now, work);
@@ -204,15 +227,24 @@ impl World<'_> {
         self.run_for(now, Actor::Reader(index), work);
     }
 
+    /// The part that a reader is in, and how it reads it.
+    fn visited(&self, index: usize) -> Option<(usize, Style)> {
+        let reader = self.readers.get(index)?;
+        Some((reader.visit.part, reader.style()))
+    }
+
     /// The page where the reader is, is not there, and it wants so many from there on.
     fn missed(&mut self, now: Moment, index: usize, page: u64, wanted: u64) {
-        let Some((part, style)) = self
-            .readers
-            .get(index)
-            .map(|reader| (reader.visit.part, reader.style()))
-        else {
+        let Some((part, style)) = self.visited(index) else {
             return;
         };
+        if let Some(reader) = self.readers.get_mut(index)
+            && reader.missed.replace(page) == Some(page)
+        {
+            // Brought in and evicted in the same moment, for want of memory.
+            let end = ((page + 1) * PAGE).min(reader.visit.range.end);
+            return self.use_up(now, index, end, self.scenario.machine.copy);
+        }
         let mut readahead = self.readahead(index, |readahead| *readahead);
         let window = match style {
             Style::Read { .. } | Style::Direct { .. } => {
@@ -226,11 +258,7 @@ impl World<'_> {
     }
 
     fn met_mark(&mut self, now: Moment, index: usize, page: u64, wanted: u64) {
-        let Some((part, style)) = self
-            .readers
-            .get(index)
-            .map(|reader| (reader.visit.part, reader.style()))
-        else {
+        let Some((part, style)) = self.visited(index) else {
             return;
         };
         self.cache.mark(part, page, false);
@@ -248,18 +276,16 @@ impl World<'_> {
 
     /// The reader brings a window in.
     fn window(&mut self, now: Moment, index: usize, window: Window) {
-        let Some((part, style)) = self
-            .readers
-            .get(index)
-            .map(|reader| (reader.visit.part, reader.style()))
-        else {
+        let Some((part, style)) = self.visited(index) else {
             return;
         };
         let fault = match style {
             Style::Read { .. } | Style::Direct { .. } => Duration::ZERO,
             Style::Map | Style::MapRandom | Style::Populate => self.scenario.machine.fault,
         };
-        let brought = self.bring_in(now.after(fault), part, window);
+        let helps = self.readers.get(index).is_some_and(|reader| reader.spec.helps);
+        let by = if helps { By::Help } else { By::Reader };
+        let brought = self.bring_in(now.after(fault), by, part, window);
         if let Some(reader) = self.readers.get_mut(index) {
             let cursor = reader.cursors.entry(part).or_default();
             brought.ranges.into_iter().for_each(|range| cursor.add(range));

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::{Turn, World, file};
+use super::{Turn, World, file, part_of};
 use crate::{
     catalog::model::Description,
     engine::{Action, Engine, Input, LoadId, input::FileCounts, load::Stage},
-    sim::{cursor::Cursor, reader::Style},
+    sim::{cursor::Cursor, reader::Style, warmer::Command},
     units::Moment,
 };
 
@@ -23,21 +23,21 @@ impl World<'_> {
     /// A reader's command line names the model.
     pub(super) fn announce(&mut self, now: Moment, index: usize) {
         let Some(reader) = self.readers.get(index) else { return };
-        let position = reader.left.front().map_or(0, |visit| visit.part);
-        let input = Input::Named {
-            process: reader.process,
-            description: self.describe(position),
-        };
-        self.say(now, input);
+        let part = reader.left.front().map_or(0, |visit| visit.part);
+        let process = reader.process;
+        if let Some(description) = self.describe(part) {
+            self.say(now, Input::Named { process, description });
+        }
     }
 
-    fn describe(&self, position: usize) -> Description {
-        Description {
-            file: file(position),
-            model: self.model.clone(),
+    fn describe(&self, part: usize) -> Option<Description> {
+        let (model, position) = self.homes.get(part).copied().flatten()?;
+        Some(Description {
+            file: file(part),
+            model: self.models.get(model)?.clone(),
             position,
             written: None,
-        }
+        })
     }
 
     /// The engine hears this.
@@ -59,22 +59,37 @@ impl World<'_> {
     fn carry_out(&mut self, now: Moment, action: Action) -> Option<Input> {
         match action {
             Action::Describe(file) => {
-                let position = usize::try_from(file.inode).unwrap_or(0).saturating_sub(1);
-                let description = Some(self.describe(position));
+                let description = self.describe(part_of(file));
                 return Some(Input::Described { file, description });
+            }
+            Action::AskProgram { process } => {
+                let reader = self.readers.iter().find(|reader| reader.process == process)?;
+                return Some(Input::Program {
+                    process,
+                    name: reader.spec.program.clone(),
+                    user: 0,
+                });
             }
             Action::Warm {
                 load,
+                model,
                 part,
                 range,
                 manner,
-                ..
-            } => self.warm(now, load, part, range, manner),
+            } => {
+                let command = Command {
+                    position: part,
+                    part: part_of(model.parts.get(part)?.file),
+                    range,
+                    manner,
+                };
+                self.warm(now, load, command);
+            }
             Action::Cancel { load } => self.cancel(now, load),
             Action::AskDirect { process, file } => {
                 let is_direct = self.readers.iter().any(|reader| {
                     let is_there = reader.process == process && reader.began.is_some();
-                    is_there && matches!(reader.spec.style, Style::Direct { .. })
+                    is_there && reader.visit.part == part_of(file) && matches!(reader.style(), Style::Direct { .. })
                 });
                 return is_direct.then_some(Input::Direct { process, file });
             }

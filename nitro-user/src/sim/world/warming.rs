@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Actor, DEVICE, Turn, World, file};
+use super::{Actor, DEVICE, Turn, World, file, part_of};
 use crate::{
     engine::{Input, LoadId, Outcome, action::Manner, input::StepEnd},
     sim::{
         PAGE,
+        cache::By,
         readahead::Window,
         warmer::{Chain, Command, Gentle, Stream},
     },
@@ -29,7 +30,8 @@ const MOST_READ_AHEAD: u64 = 1 << 20;
 
 impl World<'_> {
     /// The engine hands out a step.
-    pub(super) fn warm(&mut self, now: Moment, load: LoadId, part: usize, range: ByteRange, manner: Manner) {
+    pub(super) fn warm(&mut self, now: Moment, load: LoadId, command: Command) {
+        let Command { part, range, .. } = command;
         if range.end > self.size(part) || range.is_empty() {
             let size = ByteCount(self.size(part));
             self.broken(&format!("part {part}: {range:?} lies outside a file of {size}"));
@@ -39,7 +41,7 @@ impl World<'_> {
         }
         let stream = self.streams.entry(load).or_default();
         stream.is_cancelled = false;
-        stream.queue.push_back(Command { part, range, manner });
+        stream.queue.push_back(command);
         if !std::mem::replace(&mut stream.is_busy, true) {
             self.at(now.after(self.scenario.machine.wake), Turn::Wake(Actor::Worker(load)));
         }
@@ -67,7 +69,7 @@ impl World<'_> {
         } else if let Some(command) = stream.queue.pop_front() {
             self.start(now, outcome_of(load, command, now), command.manner, &mut stream)
         } else if let Some(step) = stream.pending.pop_front() {
-            let arrives = self.cache.arrives(step.part, step.range);
+            let arrives = self.cache.arrives(part_of(step.file), step.range);
             if arrives > now {
                 stream.pending.push_front(step);
                 Next::Wait(arrives)
@@ -90,7 +92,7 @@ impl World<'_> {
 
     /// Begins a step.
     fn start(&mut self, now: Moment, mut outcome: Outcome, manner: Manner, stream: &mut Stream) -> Next {
-        let (part, range) = (outcome.part, outcome.range);
+        let (part, range) = (part_of(outcome.file), outcome.range);
         let opening = if stream.parts.contains_key(&part) {
             self.scenario.machine.request
         } else {
@@ -132,7 +134,7 @@ impl World<'_> {
     /// One request of a step whose reader is not there yet; nothing more once somebody else uses the device.
     fn go_on_gently(&mut self, now: Moment, mut gentle: Gentle, stream: &mut Stream) -> Next {
         let mut outcome = gentle.outcome;
-        let (part, range) = (outcome.part, outcome.range);
+        let (part, range) = (part_of(outcome.file), outcome.range);
         let others = match gentle.asked.take() {
             Some((end, own)) => {
                 gentle.start = end;
@@ -169,7 +171,7 @@ impl World<'_> {
     }
 
     fn finish(&mut self, now: Moment, mut outcome: Outcome, end: StepEnd) {
-        let there = self.cache.resident(outcome.part, outcome.range, now);
+        let there = self.cache.resident(part_of(outcome.file), outcome.range, now);
         (outcome.end, outcome.after, outcome.completed) = (end, there.max(outcome.before), now);
         self.report.warmed_bytes += outcome.gained();
         self.say(now, Input::Outcome(outcome));
@@ -205,13 +207,13 @@ impl World<'_> {
                 if let Some(used) = used {
                     self.cache.mark(part, used, false);
                 }
-                let brought = self.bring_in(now.after(work), part, window);
+                let brought = self.bring_in(now.after(work), By::Help, part, window);
                 from = self.cache.next_missing(part, from, 2 * pages);
                 chain.remember(window, from);
                 brought
             } else {
                 let size = call.min(end - from);
-                let brought = self.bring_in(now.after(work), part, Window::plain(from, size));
+                let brought = self.bring_in(now.after(work), By::Help, part, Window::plain(from, size));
                 from += size;
                 brought
             };
@@ -233,7 +235,7 @@ impl World<'_> {
 fn outcome_of(load: LoadId, command: Command, now: Moment) -> Outcome {
     Outcome {
         load,
-        part: command.part,
+        part: command.position,
         file: file(command.part),
         device: DEVICE,
         range: command.range,

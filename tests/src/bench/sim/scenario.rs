@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use nitro_user::{
     catalog::model::LayoutKind,
-    sim::{DeviceSpec, Limit, Machine, ReaderSpec, Scenario, Service, Style, Visit},
+    engine::Policy,
+    sim::{DeviceSpec, Files, Limit, Machine, ReaderSpec, Scenario, Service, Style, Visit},
     units::{ByteCount, ByteRange, Moment},
 };
 
@@ -57,16 +58,23 @@ pub fn of(cell: &Cell, ceiling: Option<ByteCount>) -> Result<(Scenario, Moment)>
     let rig = cell.rig();
     let (parts, layout, header) = files(cell)?;
     let readers = readers(cell, &parts)?;
+    let files = Files::one_model(&parts, layout, header);
     let scenario = Scenario {
         device: device(rig),
         machine: machine(cell, rig),
-        parts,
-        layout,
-        header,
-        cached: cell.device == Device::Cached,
+        resident: if cell.device == Device::Cached {
+            files.whole()
+        } else {
+            Vec::new()
+        },
+        files,
+        evictions: Vec::new(),
         readers,
         memory: 1 << 40,
-        ceiling,
+        policy: ceiling.map(|ceiling| Policy {
+            ceiling,
+            ..Policy::default()
+        }),
     };
     Ok((scenario, START))
 }
@@ -151,11 +159,8 @@ fn readers(cell: &Cell, parts: &[u64]) -> Result<Vec<ReaderSpec>> {
     let one = ReaderSpec {
         start: START,
         announced: Some(START_OF_PROCESS),
-        thread_of: None,
         visits: vec![whole(0, bytes)],
-        shares: None,
-        style: Style::Map,
-        think: Duration::ZERO,
+        ..ReaderSpec::in_order(&[])
     };
     // Threads of one process that take the next piece in turn.
     let threads = |count: usize, style: Style, visits: Vec<Visit>| {
