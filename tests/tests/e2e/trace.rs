@@ -14,6 +14,7 @@ use nix::{
 use rig::{
     scratch::ScratchDir,
     sweep,
+    tracefs::Tracefs,
     tree::{gguf, ollama},
 };
 use serde_json::Value;
@@ -221,6 +222,7 @@ fn without_an_agent_it_is_recorded_and_nothing_warmed() {
 #[test]
 fn every_system_call_is_there_where_that_is_asked_for() {
     scenario(384, |bed| {
+        let _tracefs = Tracefs::mounted().unwrap();
         let (weights, out, _scratch) = a_model(bed);
         let models = bed.dir("models");
         let recording = Recording::start(None, &out, &["--watch", models.to_str().unwrap(), "--syscalls"]);
