@@ -95,7 +95,7 @@ fn an_agent_is_awaited_and_stopped() {
     };
     let agent = fake(
         "good",
-        "echo \"args $*\"; sleep 0.05; echo 'it is ready' >&2; exec sleep 100",
+        "echo \"args $*, ready\"; sleep 0.05; echo '{\"event\":\"ready\"}'; exec sleep 100",
     )
     .start(None)
     .unwrap();
@@ -108,6 +108,28 @@ fn an_agent_is_awaited_and_stopped() {
     assert!(agent.resident_bytes().unwrap() > 0);
     let stopped = agent.stop().unwrap();
     assert!(stopped.took < Duration::from_secs(2), "{stopped:?}");
+    // A signal ended it, which is no clean end.
+    assert!(!stopped.early && stopped.served().is_err(), "{stopped:?}");
+
+    let served = |name: &str, script: &str| {
+        let ready = "echo '{\"event\":\"ready\"}'";
+        let agent = fake(name, &format!("{ready}; {script}")).start(None).unwrap();
+        if script.starts_with("exit") {
+            let process = agent.pid().unwrap();
+            let state = || fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !state().contains(") Z ") {
+                assert!(Instant::now() < deadline, "{}", state());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        agent.stop().unwrap().served().map_err(|error| error.to_string())
+    };
+    served("clean", "trap 'exit 0' TERM; while :; do sleep 0.01; done").unwrap();
+    let died = served("died", "exit 0").unwrap_err();
+    assert!(died.contains("ended during the load"), "{died}");
+    let failed = served("failed", "trap 'exit 3' TERM; while :; do sleep 0.01; done").unwrap_err();
+    assert!(failed.contains("exit status: 3"), "{failed}");
 
     let error = fake("bad", "echo 'no kernel'; exit 3").start(None).unwrap_err();
     assert!(format!("{error:#}").contains("no kernel"), "{error:#}");
@@ -119,8 +141,24 @@ fn what_a_dead_run_left_is_removed() {
         return;
     }
     let base = ScratchDir::new(&std::env::temp_dir()).unwrap();
-    // Its name says that process 1 made it at another time than process 1 was started.
-    let left = base.path().join("nitro-rig-1-1-0");
+    // Its name says that it was made before this machine was started.
+    const NAME: &str = "nitro-rig-1-1-1-1-0";
+    let left = base.path().join(NAME);
+    // What somebody else may have made: another form, another user, not a directory; and a mount of another kind.
+    let dated = base.path().join("nitro-rig-2024-10-05");
+    let foreign = base.path().join("nitro-rig-1-1-1-1-1");
+    let file = base.path().join("nitro-rig-1-1-1-1-2");
+    let mounted = base.path().join("nitro-rig-1-1-1-1-3");
+    for dir in [&dated, &foreign, &mounted] {
+        fs::create_dir(dir).unwrap();
+    }
+    std::os::unix::fs::chown(&foreign, Some(65_534), Some(65_534)).unwrap();
+    fs::write(&file, "precious").unwrap();
+    let bound = mounted.join("bound");
+    fs::create_dir(&bound).unwrap();
+    fs::write(dated.join("precious"), "precious").unwrap();
+    let bind = nix::mount::MsFlags::MS_BIND;
+    nix::mount::mount(Some(&dated), &bound, None::<&str>, bind, None::<&str>).unwrap();
     fs::create_dir_all(left.join("disk")).unwrap();
     fs::write(left.join("image"), vec![0; 1 << 20]).unwrap();
     let output = std::process::Command::new("losetup")
@@ -136,11 +174,16 @@ fn what_a_dead_run_left_is_removed() {
         .join(device.trim().trim_start_matches("/dev/"))
         .join("loop/backing_file");
     let deadline = Instant::now() + Duration::from_secs(2);
-    while fs::read_to_string(&backing).is_ok_and(|path| path.contains("nitro-rig-1-1-0")) {
+    while fs::read_to_string(&backing).is_ok_and(|path| path.contains(NAME)) {
         assert!(Instant::now() < deadline, "the loop device is still attached");
         std::thread::sleep(Duration::from_millis(10));
     }
     assert!(!left.exists());
+    assert!(foreign.exists() && file.exists() && bound.join("precious").exists());
+    nix::mount::umount(&bound).unwrap();
+    assert!(dated.join("precious").exists());
+    sweep::sweep(Owner::Gone);
+    assert!(!mounted.exists() && foreign.exists());
 }
 
 #[test]

@@ -25,6 +25,9 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long it may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Lines of an agent that are told when it fails.
+const LAST_LINES: usize = 20;
+
 /// An agent to be started.
 #[derive(Debug)]
 pub struct Agent {
@@ -81,6 +84,7 @@ impl Agent {
     /// # Errors
     /// When it cannot be started, ends, or is not ready in time; with what it printed.
     pub fn start(&self, group: Option<&IoLimit>) -> Result<AgentProcess> {
+        sweep::rest_if_interrupted();
         let state = ScratchDir::new(&std::env::temp_dir())?;
         let socket = state.path().join("sock");
         let mut command = match self.user {
@@ -169,6 +173,11 @@ pub fn default_binary() -> Result<PathBuf> {
     })
 }
 
+/// Whether a line is the event that says so: a path or a warning may hold the word, too.
+fn is_ready(line: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line["event"] == "ready")
+}
+
 /// Lines of both output streams, in the order of their arrival.
 #[derive(Debug, Default)]
 struct Output {
@@ -200,8 +209,33 @@ pub struct Stopped {
     pub took: Duration,
     /// Its exit status.
     pub status: ExitStatus,
+    /// It had ended before it was asked to.
+    pub early: bool,
     /// All it printed.
     pub lines: Vec<String>,
+}
+
+impl Stopped {
+    /// Whether it was there all the time: what was measured meanwhile was measured with an agent.
+    ///
+    /// # Errors
+    /// It ended by itself, or failed when it was to end; with what it printed last.
+    pub fn served(&self) -> Result<()> {
+        let last = || self.lines[self.lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        ensure!(
+            !self.early,
+            "the agent ended during the load ({}), which was without it then:\n{}",
+            self.status,
+            last()
+        );
+        ensure!(
+            self.status.success(),
+            "the agent failed ({}), and what it did during the load is not known:\n{}",
+            self.status,
+            last()
+        );
+        Ok(())
+    }
 }
 
 /// A running agent; stopped on drop.
@@ -331,10 +365,7 @@ impl AgentProcess {
 
     fn wait_until_ready(&mut self, started: Instant) -> Result<()> {
         while started.elapsed() < READY_DEADLINE {
-            if self
-                .wait_for_line(Duration::from_millis(50), |line| line.contains("ready"))
-                .is_some()
-            {
+            if self.wait_for_line(Duration::from_millis(50), is_ready).is_some() {
                 self.time_to_ready = started.elapsed();
                 return Ok(());
             }
@@ -364,8 +395,11 @@ impl AgentProcess {
         let Some(mut child) = self.child.take() else {
             return Ok(None);
         };
+        let early = child.try_wait().context("wait for the agent")?.is_some();
         let asked = Instant::now();
-        let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+        if !early {
+            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+        }
         let status = loop {
             if let Some(status) = child.try_wait().context("wait for the agent")? {
                 break Some(status);
@@ -384,10 +418,15 @@ impl AgentProcess {
         let Some(status) = status else {
             bail!(
                 "the agent did not stop within {STOP_DEADLINE:?} and was killed; its last lines:\n{}",
-                lines[lines.len().saturating_sub(20)..].join("\n")
+                lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
             );
         };
-        Ok(Some(Stopped { took, status, lines }))
+        Ok(Some(Stopped {
+            took,
+            status,
+            early,
+            lines,
+        }))
     }
 
     fn join_collectors(&mut self) {

@@ -30,6 +30,8 @@ const ORDER_SEED: u64 = 42;
 const CAP: Duration = Duration::from_secs(20);
 /// Work of a loader where the device's own time is not known.
 const SOME_WORK: f64 = 0.1;
+/// With less of a model in memory a load is not one from there.
+pub const CACHED: f64 = 0.9;
 /// More of a model in memory than this, and it is not cold.
 const COLD: f64 = 0.01;
 
@@ -46,7 +48,7 @@ pub struct Helped {
     pub load_alone: Option<Summary>,
     /// Some loads were stopped early and their time extrapolated.
     pub extrapolated: bool,
-    /// 95 % interval of the middle of `seconds`.
+    /// Where the middle of `seconds` lies.
     pub interval: Interval,
     /// Times as fast as without help, by pairs; `None` of the one without.
     pub faster: Option<Interval>,
@@ -65,12 +67,21 @@ pub struct Cell {
     pub limit: Option<f64>,
     /// What the loader needs with everything in memory.
     pub cached: f64,
+    /// The share of its files that was there for that, 0–1.
+    pub cached_share: f64,
     /// Processor time of that which is the loader's own work.
     pub work: f64,
     /// With each help.
     pub helped: Vec<Helped>,
     /// What is said of the agent.
     pub verdict: Verdict,
+}
+
+impl Cell {
+    /// Whether what was to be from memory was.
+    pub fn is_cached(&self) -> bool {
+        self.cached_share >= CACHED
+    }
 }
 
 /// One load.
@@ -99,7 +110,7 @@ pub fn measure(site: &Site, loader: Loader, plan: &Plan, agent: &Path, progress:
     };
     let reader = reader(site, loader, work);
     progress.step(&format!("{label}: from memory"));
-    let cached = cached(site, loader, &reader)?;
+    let (cached, share) = cached(site, loader, &reader)?;
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); plan.helps.len()];
     for run in 0..plan.runs {
         for turn in 0..plan.helps.len() {
@@ -123,7 +134,7 @@ pub fn measure(site: &Site, loader: Loader, plan: &Plan, agent: &Path, progress:
         site.device(),
         loader,
         bytes,
-        (limit, cached, work),
+        (limit, (cached, share), work),
         &plan.helps,
         &samples,
     ))
@@ -164,12 +175,18 @@ fn device_limit(site: &Site, loader: Loader) -> Result<Option<f64>> {
     Ok(Some(stats::median(&seconds.collect::<Result<Vec<_>>>()?)))
 }
 
-/// Loads with everything in memory, as the kernel caches it best: in large folios.
-fn cached(site: &Site, loader: Loader, reader: &Reader) -> Result<Vec<Report>> {
+/// Loads with everything in memory, as the kernel caches it best: in large folios. And how much of it was there, at the worst.
+fn cached(site: &Site, loader: Loader, reader: &Reader) -> Result<(Vec<Report>, f64)> {
     site.unlimited(|| {
         site.cool(loader.model())?;
         site.reader(Kind::Read, loader.model()).run(site.group())?;
-        (0..REFERENCES).map(|_| reader.run(site.group())).collect()
+        let mut least: f64 = 1.0;
+        let load = |_| {
+            least = least.min(tree::resident(site.files(loader.model()))?);
+            reader.run(site.group())
+        };
+        let reports = (0..REFERENCES).map(load).collect::<Result<_>>()?;
+        Ok((reports, least))
     })
 }
 
@@ -194,7 +211,7 @@ fn load(site: &Site, loader: Loader, reader: &Reader, help: Help, agent: &Path) 
     let prepared = began.elapsed().as_secs_f64();
     let report = reader.run(site.group())?;
     if let Some(running) = running {
-        running.stop()?;
+        running.stop()?.served()?;
     }
     let alone = report.whole_seconds();
     Ok(Sample {
@@ -207,6 +224,7 @@ fn load(site: &Site, loader: Loader, reader: &Reader, help: Help, agent: &Path) 
 
 /// Runs a program that brings the files in.
 fn before(program: &str, options: &[&str], site: &Site, loader: Loader) -> Result<()> {
+    sweep::rest_if_interrupted();
     let mut command = room::command(program);
     command.args(options).args(site.files(loader.model()));
     measure::end_with_parent(&mut command);
@@ -232,7 +250,7 @@ fn evaluate(
     device: Device,
     loader: Loader,
     bytes: u64,
-    (limit, cached, work): (Option<f64>, f64, f64),
+    (limit, (cached, cached_share), work): (Option<f64>, (f64, f64), f64),
     helps: &[Help],
     samples: &[Vec<Sample>],
 ) -> Cell {
@@ -257,7 +275,7 @@ fn evaluate(
     });
     let times = Times {
         without: stats::median(&without),
-        cached,
+        cached: (cached_share >= CACHED).then_some(cached),
         limit,
     };
     let words = Words {
@@ -270,6 +288,7 @@ fn evaluate(
         bytes,
         limit,
         cached,
+        cached_share,
         work,
         helped: helped.collect(),
         verdict: verdict::judge(&stats::paired_ratios(&without, &of(Help::Agent)), times, words),
@@ -292,16 +311,22 @@ pub(super) mod tests {
     /// A cell as it may come out.
     pub fn cell() -> Cell {
         let samples = [
-            [8.1, 8.2, 8.0].map(|seconds| sample(seconds, seconds)).to_vec(),
-            [2.1, 2.2, 2.1].map(|seconds| sample(seconds, seconds)).to_vec(),
-            [4.1, 4.2, 4.1].map(|seconds| sample(seconds, 0.1)).to_vec(),
+            [8.1, 8.2, 8.0, 8.1, 8.2, 8.0]
+                .map(|seconds| sample(seconds, seconds))
+                .to_vec(),
+            [2.1, 2.2, 2.1, 2.1, 2.2, 2.1]
+                .map(|seconds| sample(seconds, seconds))
+                .to_vec(),
+            [4.1, 4.2, 4.1, 4.1, 4.2, 4.1]
+                .map(|seconds| sample(seconds, 0.1))
+                .to_vec(),
         ];
         let helps = [Help::None, Help::Agent, Help::Vmtouch];
         evaluate(
             Device::Gp3,
             Loader::LlamaCpp,
             1 << 30,
-            (Some(2.0), 0.1, 0.0),
+            (Some(2.0), (0.1, 1.0), 0.0),
             &helps,
             &samples,
         )

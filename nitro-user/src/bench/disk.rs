@@ -7,16 +7,15 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 
 use super::{
     limit::{DeviceNumber, IoLimit, Limit},
     scratch::ScratchDir,
-    sweep,
+    sweep, tools,
 };
 
 /// What the kernel reads ahead on an ordinary disk, in KiB. Virtual disks come with megabytes, which hides the effect.
@@ -44,7 +43,7 @@ impl Format {
 
     /// Whether this machine can make it.
     pub fn is_available(self) -> bool {
-        Command::new(format!("mkfs.{}", self.name())).arg("-V").output().is_ok()
+        tools::find(&format!("mkfs.{}", self.name())).is_some()
     }
 
     /// Options of its `mkfs`. Everything is initialised now: a lazy kernel thread would read and write beside the measurement.
@@ -109,10 +108,10 @@ impl TestDisk {
         };
         disk.number = disk.read_number()?;
         disk.direct = disk.sysfs("loop/dio")? == "1";
-        run(Command::new(format!("mkfs.{}", format.name()))
-            .args(format.options())
-            .arg(&disk.device))?;
+        let mut mkfs = tools::command(&format!("mkfs.{}", format.name()));
+        tools::run(mkfs.args(format.options()).arg(&disk.device))?;
         fs::create_dir(&disk.mount_point).with_context(|| format!("create {}", disk.mount_point.display()))?;
+        sweep::rest_if_interrupted();
         mount(
             Some(&disk.device),
             &disk.mount_point,
@@ -233,19 +232,7 @@ impl Drop for TestDisk {
 
 /// Attaches the image to a free loop device, with direct I/O where that is possible.
 fn attach(image: &Path) -> Result<PathBuf> {
-    let losetup = |direct: &str| run(Command::new("losetup").args(["--find", "--show", direct]).arg(image));
+    let losetup = |direct: &str| tools::run(tools::command("losetup").args(["--find", "--show", direct]).arg(image));
     let device = losetup("--direct-io=on").or_else(|_| losetup("--direct-io=off"))?;
     Ok(PathBuf::from(device.trim()))
-}
-
-/// Runs a command and gives its output.
-fn run(command: &mut Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("run {program}"))?;
-    ensure!(
-        output.status.success(),
-        "{program} failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -53,12 +53,13 @@ enum Version {
 }
 
 /// One group; its members share the limits set on it. Removed on drop, after ending whoever is still in it.
+///
+/// Of version 2 the root hands its `io` controller down from then on, if it did not already. That is not taken back: whoever made a group of its own meanwhile, another run or a
+/// container, would lose its limits without a word, and a controller that nobody uses costs nothing.
 #[derive(Debug)]
 pub struct IoLimit {
     group: PathBuf,
     version: Version,
-    /// The controller was handed down for this group, and by nobody before.
-    handed_down: bool,
 }
 
 impl IoLimit {
@@ -67,30 +68,23 @@ impl IoLimit {
     /// # Errors
     /// When neither hierarchy can limit input and output here, or the group cannot be made.
     pub fn new() -> Result<Self> {
-        let mut handed_down = false;
-        let (parent, version) = if Path::new(V1).join("blkio.throttle.read_bps_device").exists() {
-            (V1, Version::One)
-        } else if fs::read_to_string(Path::new(V2).join("cgroup.controllers"))
-            .is_ok_and(|all| all.split_whitespace().any(|c| c == "io"))
-        {
-            // A controller works in a group only when its parent hands it down.
-            let control = Path::new(V2).join("cgroup.subtree_control");
-            let before = fs::read_to_string(&control).context("controllers of child groups")?;
-            if !before.split_whitespace().any(|controller| controller == "io") {
-                fs::write(&control, "+io").context("hand the io controller to child groups")?;
-                handed_down = true;
+        sweep::rest_if_interrupted();
+        let version = version()?;
+        let parent = match version {
+            Version::One => V1,
+            Version::Two => {
+                // A controller works in a group only when its parent hands it down.
+                let control = Path::new(V2).join("cgroup.subtree_control");
+                let before = fs::read_to_string(&control).context("controllers of child groups")?;
+                if !before.split_whitespace().any(|controller| controller == "io") {
+                    fs::write(&control, "+io").context("hand the io controller to child groups")?;
+                }
+                V2
             }
-            (V2, Version::Two)
-        } else {
-            bail!("no control group can limit reads here: neither {V1} nor the io controller of {V2}");
         };
         let group = Path::new(parent).join(scratch::unique_name()?);
         fs::create_dir(&group).with_context(|| format!("create the group {}", group.display()))?;
-        Ok(Self {
-            group,
-            version,
-            handed_down,
-        })
+        Ok(Self { group, version })
     }
 
     /// Its directory; of version 2 the other controllers' files are there, too.
@@ -181,10 +175,25 @@ impl Drop for IoLimit {
     fn drop(&mut self) {
         sweep::end_members(&self.group);
         sweep::remove_group(&self.group);
-        if self.handed_down {
-            // Refused where somebody uses it by now: then it is theirs.
-            let _ = fs::write(Path::new(V2).join("cgroup.subtree_control"), "-io");
-        }
+    }
+}
+
+/// Whether groups can limit reads here. Nothing is made.
+///
+/// # Errors
+/// Neither hierarchy can.
+pub fn available() -> Result<()> {
+    version().map(drop)
+}
+
+fn version() -> Result<Version> {
+    let by_two = |all: String| all.split_whitespace().any(|controller| controller == "io");
+    if Path::new(V1).join("blkio.throttle.read_bps_device").exists() {
+        Ok(Version::One)
+    } else if fs::read_to_string(Path::new(V2).join("cgroup.controllers")).is_ok_and(by_two) {
+        Ok(Version::Two)
+    } else {
+        bail!("no control group can limit reads here: neither {V1} nor the io controller of {V2}");
     }
 }
 

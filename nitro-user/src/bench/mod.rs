@@ -12,7 +12,7 @@
 //! and [`page`] show it. `nitro-agent prove` is [`prove`].
 //!
 //! It knows the agent as a program and never from within. Whatever it makes on the machine carries [`scratch::PREFIX`] and its maker's identity, is removed on
-//! drop and on SIGINT and SIGTERM, and, after a kill, by the next run: see [`sweep`].
+//! drop and on SIGINT, SIGTERM and SIGHUP, and, after a kill, by the next run: see [`sweep`].
 
 pub mod agent;
 pub mod compare;
@@ -28,9 +28,11 @@ pub mod report;
 pub mod room;
 pub mod run;
 pub mod scratch;
+pub mod session;
 pub mod site;
 pub mod stats;
 pub mod store;
 pub mod sweep;
+pub mod tools;
 pub mod tree;
 pub mod verdict;

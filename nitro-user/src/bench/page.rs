@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::{
     plot,
-    report::{HEAD, Results, WORDS},
+    report::{COLUMNS, Results, WORDS, head},
+    stats::FEWEST,
 };
 
 /// The style: colours of the machine's choice, light or dark. What the plots draw in their ink follows.
@@ -57,8 +58,16 @@ pub fn page(results: &Results) -> Result<String> {
         }
         let _ = write!(page, "</p>{svg}");
     }
-    page.push_str("<p class=\"soft\">Bars are medians, whiskers their 95 % intervals, circles single loads.</p><h2>Figures</h2><div class=\"wide\"><table><thead><tr>");
-    cells(&mut page, "th", HEAD.map(str::to_owned));
+    let whiskers = if results.plan.runs < FEWEST {
+        "the range of all loads"
+    } else {
+        "their 95 % intervals"
+    };
+    let _ = write!(
+        page,
+        "<p class=\"soft\">Bars are medians, whiskers {whiskers}, circles single loads.</p><h2>Figures</h2><div class=\"wide\"><table><thead><tr>"
+    );
+    cells(&mut page, "th", head(results.plan.runs).map(str::to_owned));
     page.push_str("</tr></thead><tbody>");
     for row in results.rows() {
         page.push_str(if row[0].is_empty() {
@@ -81,7 +90,7 @@ fn list(page: &mut String, lines: &[String]) {
     }
 }
 
-fn cells(page: &mut String, tag: &str, texts: [String; HEAD.len()]) {
+fn cells(page: &mut String, tag: &str, texts: [String; COLUMNS]) {
     for (column, text) in texts.iter().enumerate() {
         let class = if column < WORDS { "" } else { " class=\"n\"" };
         let _ = write!(page, "<{tag}{class}>{}</{tag}>", escaped(text));

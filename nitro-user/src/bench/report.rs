@@ -14,16 +14,22 @@ use super::{
 };
 use crate::{sys::memory, units::ByteCount};
 
-/// The head of the table.
-pub const HEAD: [&str; 7] = [
-    "device",
-    "loader",
-    "with",
-    "seconds",
-    "load alone",
-    "times as fast",
-    "95 % interval",
-];
+/// Columns of the table.
+pub const COLUMNS: usize = 7;
+
+/// The head of the table; of too few runs there is no interval, only the range of all that was measured.
+pub const fn head(runs: usize) -> [&'static str; COLUMNS] {
+    let last = if runs < FEWEST { "range" } else { "95 % interval" };
+    [
+        "device",
+        "loader",
+        "with",
+        "seconds",
+        "load alone",
+        "times as fast",
+        last,
+    ]
+}
 
 /// Seconds of a load from which on the first slice of a limit does not matter.
 const SHORT: f64 = 1.0;
@@ -48,14 +54,16 @@ pub struct Results {
 
 impl Results {
     /// Rows of the table, without its head.
-    pub fn rows(&self) -> Vec<[String; HEAD.len()]> {
+    pub fn rows(&self) -> Vec<[String; COLUMNS]> {
         self.cells.iter().flat_map(rows).collect()
     }
 
     /// The table.
     pub fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(HEAD);
+        table
+            .load_preset(presets::UTF8_FULL_CONDENSED)
+            .set_header(head(self.plan.runs));
         for column in table.column_iter_mut().skip(WORDS) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -79,9 +87,9 @@ impl Results {
     }
 }
 
-fn rows(cell: &Cell) -> Vec<[String; HEAD.len()]> {
+fn rows(cell: &Cell) -> Vec<[String; COLUMNS]> {
     let named = |with: &str, seconds: String| {
-        let mut row = [const { String::new() }; HEAD.len()];
+        let mut row = [const { String::new() }; COLUMNS];
         row[2] = with.into();
         row[3] = seconds;
         row
@@ -89,7 +97,8 @@ fn rows(cell: &Cell) -> Vec<[String; HEAD.len()]> {
     let mut rows: Vec<_> = cell.helped.iter().map(row).collect();
     let limit = cell.limit.map_or_else(|| "–".to_owned(), |limit| format!("{limit:.2}"));
     rows.push(named("(device's limit)", limit));
-    rows.push(named("(from memory)", format!("{:.2}", cell.cached)));
+    let unsure = if cell.is_cached() { "" } else { "~" };
+    rows.push(named("(from memory)", format!("{unsure}{:.2}", cell.cached)));
     if let Some(first) = rows.first_mut() {
         first[0] = cell.device.name().into();
         first[1] = cell.loader.name().into();
@@ -97,22 +106,19 @@ fn rows(cell: &Cell) -> Vec<[String; HEAD.len()]> {
     rows
 }
 
-/// An interval in words; of too few runs there is none.
-pub fn interval(ratio: Interval, runs: usize) -> String {
-    if runs < FEWEST {
-        return "–".into();
-    }
+/// An interval, or a range, in words.
+pub fn interval(ratio: Interval) -> String {
     format!("{}–{}", times(ratio.low), times(ratio.high))
 }
 
-fn row(helped: &Helped) -> [String; HEAD.len()] {
+fn row(helped: &Helped) -> [String; COLUMNS] {
     let approximately = if helped.extrapolated { "~" } else { "" };
     let alone = helped
         .load_alone
         .map_or_else(String::new, |alone| format!("{:.2}", alone.median));
-    let (faster, range) = helped.faster.map_or_else(Default::default, |faster| {
-        (times(faster.middle), interval(faster, helped.seconds.len()))
-    });
+    let (faster, range) = helped
+        .faster
+        .map_or_else(Default::default, |faster| (times(faster.middle), interval(faster)));
     [
         String::new(),
         String::new(),
@@ -129,9 +135,14 @@ fn row(helped: &Helped) -> [String; HEAD.len()] {
 
 /// How to read the table, as far as it has what it takes.
 pub fn notes(plan: &Plan) -> Vec<String> {
+    let range = if plan.runs < FEWEST {
+        format!("with the range of all of them: an interval takes {FEWEST} runs")
+    } else {
+        "with its 95 % interval, which is one of the sign test and asks nothing of the distribution".into()
+    };
     let mut notes = vec![format!(
         "Seconds are medians of {} loads ± the distance between the quartiles, each of files that were cold. Times as fast: the median of the pairs of one round each, \
-         with its bootstrap 95 % interval. (device's limit): O_DIRECT with several requests at once. (from memory): everything cached.",
+         {range}. (device's limit): O_DIRECT with several requests at once. (from memory): everything cached.",
         plan.runs
     )];
     if plan.helps.iter().any(|help| help.before().is_some()) {
@@ -164,6 +175,24 @@ pub fn short(cells: &[Cell]) -> Option<String> {
     (!names.is_empty()).then(|| {
         format!(
             "Loads of less than a second run in part on the first burst that a limit allows: choose a larger --size for {}.",
+            names.join(", ")
+        )
+    })
+}
+
+/// A doubt about loads that were to be from memory, of files of which not everything was there.
+pub fn uncached(cells: &[Cell]) -> Option<String> {
+    let names: Vec<String> = cells
+        .iter()
+        .filter(|cell| !cell.is_cached())
+        .map(|cell| {
+            let here = cell.cached_share * 100.0;
+            format!("{} × {} ({here:.0} %)", cell.device.name(), cell.loader.name())
+        })
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "Not everything stayed in memory for the loads from there, and nothing is said of what they wait for: {}; choose a smaller --size.",
             names.join(", ")
         )
     })
@@ -220,7 +249,7 @@ pub(super) mod tests {
             loaders: vec![Loader::LlamaCpp],
             helps,
             size: None,
-            runs: 3,
+            runs: 6,
         };
         Results {
             version: "1",
@@ -245,7 +274,7 @@ pub(super) mod tests {
         for wanted in [
             "gp3",
             "llama.cpp",
-            "8.10 ± 0.10",
+            "8.10 ± 0.15",
             "3.8",
             "3.7–3.9",
             "(device's limit)",
@@ -256,6 +285,24 @@ pub(super) mod tests {
         }
         assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
         assert!(results().notes.iter().any(|note| note.contains("vmtouch")));
+    }
+
+    #[test]
+    fn what_is_no_interval_is_not_called_one() {
+        assert!(results().table().contains("95 % interval"));
+        let mut results = results();
+        results.plan.runs = 5;
+        let table = results.table();
+        assert!(table.contains("range") && !table.contains("interval"), "{table}");
+        assert!(notes(&results.plan)[0].contains("takes 6 runs"));
+    }
+
+    #[test]
+    fn what_was_not_all_in_memory_is_doubted() {
+        let mut cell = compare::tests::cell();
+        assert_eq!(uncached(std::slice::from_ref(&cell)), None);
+        cell.cached_share = 0.5;
+        assert!(uncached(&[cell]).unwrap().contains("gp3 × llama.cpp (50 %)"));
     }
 
     #[test]
@@ -272,7 +319,7 @@ pub(super) mod tests {
     fn json_has_every_figure() {
         let json = serde_json::to_value(results()).unwrap();
         assert_eq!(json["cells"][0]["helped"][1]["help"], "agent");
-        assert_eq!(json["cells"][0]["helped"][1]["seconds"].as_array().unwrap().len(), 3);
+        assert_eq!(json["cells"][0]["helped"][1]["seconds"].as_array().unwrap().len(), 6);
         assert_eq!(json["cells"][0]["verdict"]["bound"], "requests");
         assert_eq!(json["plan"]["helps"], serde_json::json!(["none", "agent", "vmtouch"]));
     }

@@ -12,7 +12,11 @@ use nix::sys::{
     statvfs::statvfs,
 };
 
-use super::plan::{Device, Help, Plan};
+use super::{
+    limit::{self, Limit},
+    plan::{Device, Help, Plan},
+    tools,
+};
 use crate::{sys::memory, units::ByteCount};
 
 /// What the file system of a test disk takes for itself, beside a sixteenth of what is on it.
@@ -62,12 +66,18 @@ pub fn needs_root(what: &str) -> Result<()> {
 pub fn check(plan: &Plan, dir: &Path, given: bool, hollow: bool) -> Result<()> {
     let status = fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
     ensure!(status.is_dir(), "{} is no directory: --dir takes one", dir.display());
+    // A test disk's image and what a store serves have to be loaded from somewhere, too.
+    in_memory(dir)?;
     for &device in &plan.devices {
         let place = Place::of(device, given);
         match place {
-            Place::Directory => in_memory(dir)?,
-            Place::Disk => tools()?,
+            Place::Directory => {}
+            Place::Disk => tools(hollow)?,
             Place::Store => fuse()?,
+        }
+        if place == Place::Disk && device.limit() != Limit::NONE {
+            limit::available()
+                .with_context(|| format!("{} cannot be made: choose --device as-is, hdd or nas", device.name()))?;
         }
         disk_room(plan, device, place, dir, hollow)?;
         memory_room(plan, device, place)?;
@@ -87,10 +97,14 @@ fn in_memory(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn tools() -> Result<()> {
-    for (tool, package) in [("losetup", "mount"), ("mkfs.ext4", "e2fsprogs")] {
+fn tools(hollow: bool) -> Result<()> {
+    let hollows = hollow.then_some(("fallocate", "util-linux"));
+    for (tool, package) in [("losetup", "mount"), ("mkfs.ext4", "e2fsprogs")]
+        .into_iter()
+        .chain(hollows)
+    {
         ensure!(
-            is_installed(tool),
+            tools::find(tool).is_some(),
             "{tool} is missing, which makes the test disk: install the package {package}, or measure a directory of yours with --dir DIR"
         );
     }
@@ -115,14 +129,14 @@ fn disk_room(plan: &Plan, device: Device, place: Place, dir: &Path, hollow: bool
         Place::Store if hollow => 0,
         // One is full for a moment.
         Place::Disk if hollow => plan.bytes(device),
-        _ => plan.models().len() as u64 * plan.bytes(device),
+        _ => plan.bytes(device).saturating_mul(plan.models().len() as u64),
     };
     let needed = match place {
-        Place::Disk => models + models / 16 + OVERHEAD,
-        Place::Directory | Place::Store => models + models / 64 + (16 << 20),
+        Place::Disk => models.saturating_add(models / 16 + OVERHEAD),
+        Place::Directory | Place::Store => models.saturating_add(models / 64 + (16 << 20)),
     };
     let status = statvfs(dir).with_context(|| format!("cannot ask how much room {} has", dir.display()))?;
-    let free = status.blocks_available() as u64 * status.fragment_size() as u64;
+    let free = (status.blocks_available() as u64).saturating_mul(status.fragment_size() as u64);
     ensure!(
         needed <= free,
         "{} takes {} in {}, where {} are free: choose another place with --dir, or a smaller --size",
@@ -138,7 +152,7 @@ fn memory_room(plan: &Plan, device: Device, place: Place) -> Result<()> {
     let model = plan.bytes(device);
     // What a store serves from is cached, too.
     let copies = if place == Place::Store { 2 } else { 1 };
-    let needed = copies * (model + model / 8);
+    let needed = model.saturating_add(model / 8).saturating_mul(copies);
     let free = memory_left();
     ensure!(
         needed <= free.0,
@@ -154,20 +168,11 @@ pub fn memory_left() -> ByteCount {
     memory::left_by_cgroup().map_or_else(memory::available, |left| left.min(memory::available()))
 }
 
-/// Whether a program can be started by its name.
-pub fn is_installed(program: &str) -> bool {
-    let found = |dir: PathBuf| dir.join(program).is_file();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // Where root's tools are, which sudo may leave out.
-    let usual = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(usual).any(found)
-}
-
 /// Leaves out of `helps` what is not installed; says what that was and how to get it.
 pub fn available(helps: &mut Vec<Help>) -> Vec<String> {
     let mut missing = Vec::new();
     helps.retain(|help| match help.before() {
-        Some((program, _)) if !is_installed(program) => {
+        Some((program, _)) if tools::find(program).is_none() => {
             missing.push(format!(
                 "{program} is not installed and left out: install it (apt install {program}, dnf install {program})"
             ));
@@ -180,7 +185,7 @@ pub fn available(helps: &mut Vec<Help>) -> Vec<String> {
 
 /// A program of another's that runs before a load.
 pub fn command(program: &str) -> Command {
-    let mut command = Command::new(program);
+    let mut command = tools::command(program);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -221,17 +226,19 @@ mod tests {
     #[test]
     fn a_model_larger_than_the_disk_or_than_memory_is_refused_with_a_way_out() {
         let dir = std::env::current_dir().unwrap();
-        let error = disk_room(&plan(Device::Gp3, 1 << 60), Device::Gp3, Place::Disk, &dir, false).unwrap_err();
+        let error = disk_room(&plan(Device::Gp3, u64::MAX), Device::Gp3, Place::Disk, &dir, false).unwrap_err();
         assert!(error.to_string().contains("--size"), "{error}");
-        let error = memory_room(&plan(Device::Nas, 1 << 50), Device::Nas, Place::Store).unwrap_err();
+        let error = memory_room(&plan(Device::Nas, u64::MAX), Device::Nas, Place::Store).unwrap_err();
         assert!(error.to_string().contains("--size"), "{error}");
         memory_room(&plan(Device::Gp3, 16 << 20), Device::Gp3, Place::Disk).unwrap();
     }
 
     #[test]
     fn a_directory_in_memory_is_nothing_to_measure() {
-        let error = check(&plan(Device::AsIs, 16 << 20), Path::new("/dev/shm"), true, false).unwrap_err();
-        assert!(error.to_string().contains("in memory"), "{error}");
+        for device in [Device::AsIs, Device::Gp3, Device::Nas] {
+            let error = check(&plan(device, 16 << 20), Path::new("/dev/shm"), true, false).unwrap_err();
+            assert!(error.to_string().contains("in memory"), "{error}");
+        }
         let error = check(&plan(Device::AsIs, 16 << 20), Path::new("/nonexistent"), true, false).unwrap_err();
         assert!(error.to_string().contains("/nonexistent"), "{error}");
         let error = check(
@@ -254,7 +261,6 @@ mod tests {
 
     #[test]
     fn what_is_not_installed_is_left_out_with_a_word() {
-        assert!(is_installed("sh") && !is_installed("no-such-program-here"));
         let mut helps = vec![Help::None, Help::Cat, Help::Agent];
         assert!(available(&mut helps).is_empty());
         assert_eq!(helps.len(), 3);

@@ -18,6 +18,9 @@ use crate::units::ByteCount;
 /// Smallest model: below it nothing is measured but the start of processes.
 const SMALLEST: u64 = 16 << 20;
 
+/// Largest one: nobody loads more at once, and a size that was mistyped is told as such.
+const LARGEST: u64 = 1 << 40;
+
 /// Seconds that making a device takes, beside those that writing the models takes; for the progress alone.
 const SETUP: f64 = 3.0;
 /// Bytes of a model written in a second, roughly.
@@ -52,6 +55,11 @@ pub fn prepare(bench: &mut Bench) -> Result<(Vec<String>, sweep::Prepared)> {
         plan.size.is_none_or(|size| size >= SMALLEST),
         "--size must be {} at least: loads of less are over before anything can be said of them",
         ByteCount(SMALLEST)
+    );
+    ensure!(
+        plan.size.is_none_or(|size| size <= LARGEST),
+        "--size must be {} at most",
+        ByteCount(LARGEST)
     );
     ensure!(
         !(bench.hollow && bench.given && plan.devices.contains(&Device::AsIs)),
@@ -116,6 +124,7 @@ pub fn run(bench: &Bench) -> Result<Results> {
     progress.finish();
     notes.extend(report::notes(plan));
     notes.extend(report::short(&results));
+    notes.extend(report::uncached(&results));
     Ok(Results {
         version: env!("CARGO_PKG_VERSION"),
         machine: report::machine(),
@@ -155,6 +164,7 @@ mod tests {
         }
         assert!(refused(|bench| bench.plan.runs = 0).contains("--runs"));
         assert!(refused(|bench| bench.plan.size = Some(1 << 20)).contains("--size"));
+        assert!(refused(|bench| bench.plan.size = Some(u64::MAX)).contains("at most"));
         assert!(refused(|bench| bench.hollow = true).contains("holes"));
         assert!(refused(|bench| bench.dir = "/nonexistent".into()).contains("/nonexistent"));
     }

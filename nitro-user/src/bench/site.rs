@@ -4,10 +4,9 @@ use std::{
     fs::File,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::unistd::{Whence, lseek};
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
     room::{self, Place},
     scratch::ScratchDir,
     store::{Store, StoreArgs},
+    sweep, tools,
     tree::{HOLLOW, ModelTree, gguf, hugging_face, ollama},
 };
 use crate::{sys::measure, units::ByteCount};
@@ -89,9 +89,12 @@ impl Site {
         };
         let root = match order.place {
             Place::Disk => {
-                let bytes = order.bytes * models.len() as u64;
-                let disk = site.disk.insert(TestDisk::new(order.base, bytes + bytes / 8 + BESIDE)?);
-                site.group = Some(IoLimit::new()?);
+                let bytes = order.bytes.saturating_mul(models.len() as u64);
+                let bytes = bytes.saturating_add(bytes / 8 + BESIDE);
+                let disk = site.disk.insert(TestDisk::new(order.base, bytes)?);
+                if order.device.limit() != Limit::NONE {
+                    site.group = Some(IoLimit::new()?);
+                }
                 disk.path().to_owned()
             }
             Place::Directory | Place::Store => {
@@ -100,6 +103,7 @@ impl Site {
             }
         };
         for &model in models {
+            sweep::rest_if_interrupted();
             let written = write(model, &root, order)?;
             if let Some(disk) = site.disk.as_ref().filter(|_| order.hollow) {
                 hollow_out(disk, &written)?;
@@ -137,8 +141,8 @@ impl Site {
         site.set_limit(order.device.limit())?;
         models.iter().try_for_each(|&model| site.cool(model))?;
         // With less, holding it would take from the loads what it is to spare them. Where it cannot be had, loads differ more.
-        if room::memory_left().0 >= PLENTY * order.bytes {
-            site.memory = measure::FreeMemory::keep(order.bytes * 2).ok();
+        if room::memory_left().0 >= order.bytes.saturating_mul(PLENTY) {
+            site.memory = measure::FreeMemory::keep(order.bytes.saturating_mul(2)).ok();
         }
         Ok(site)
     }
@@ -292,16 +296,7 @@ fn hollow_out(disk: &TestDisk, files: &[PathBuf]) -> Result<()> {
         };
         fill().with_context(|| format!("fill the holes of {}", path.display()))?;
     }
-    let output = Command::new("fallocate")
-        .arg("--dig-holes")
-        .arg(disk.image())
-        .output()
-        .context("run fallocate")?;
-    ensure!(
-        output.status.success(),
-        "fallocate --dig-holes failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
+    tools::run(tools::command("fallocate").arg("--dig-holes").arg(disk.image()))?;
     Ok(())
 }
 

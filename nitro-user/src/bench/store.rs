@@ -92,6 +92,7 @@ impl Store {
     /// # Errors
     /// It cannot be started, or mounts nothing.
     pub fn start(binary: &Path, args: &StoreArgs) -> Result<Self> {
+        sweep::rest_if_interrupted();
         fs::create_dir_all(&args.mount).with_context(|| format!("create {}", args.mount.display()))?;
         let mut command = Command::new(binary);
         command.arg(SUBCOMMAND);

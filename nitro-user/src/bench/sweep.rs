@@ -1,13 +1,15 @@
 //! Removes what a run left on the machine: its own on a signal, a dead run's at the next start.
 //!
 //! Nothing is remembered in a file: mounts, loop devices, groups and directories are found by their name ([`super::scratch`]),
-//! so what a SIGKILL left is found as well. Only a bench's own names are touched, and only those of the owner asked for.
+//! so what a SIGKILL left is found as well. Only a bench's own names are touched, in directories that this user made, and only those of the owner asked for; only mounts of the
+//! kinds that a bench makes go, and nothing is removed below a mount that stays.
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, symlink},
+    io::{self, Write},
+    os::unix::fs::symlink,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    process::Command,
     sync::{
         Mutex, Once,
         atomic::{AtomicBool, Ordering},
@@ -18,20 +20,22 @@ use std::{
 use anyhow::{Context, Result};
 use nix::{
     mount::{MntFlags, umount2},
-    sys::signal::{Signal, kill, killpg},
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
 use super::{
     limit,
-    scratch::{Owner, PREFIX, ScratchDir, owner},
+    scratch::{Owner, ScratchDir, is_ours, owner, scratch_of},
+    session::{self, GRACE},
+    tools,
 };
-use crate::sys::mounts::unescape;
+use crate::sys::mounts::{Mount, Mounts, OWN};
 
 /// Children to end before their disk can be unmounted, should a signal arrive.
 static CHILDREN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-/// Groups of processes to end likewise, with SIGTERM first: programs that are not ours.
-static GROUPS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+/// Sessions of processes to end likewise, with SIGTERM first: programs that are not ours.
+static SESSIONS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 /// Directories in which scratch directories were made, beside the usual ones.
 static BASES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// What else is to be done on a signal.
@@ -42,10 +46,11 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// The first thread makes nothing any more.
 static AT_REST: AtomicBool = AtomicBool::new(false);
 
-/// Beside the directories where scratch directories usually are: a link with this name in one there leads to another such directory.
+/// Beside the directories where scratch directories usually are: links with these names in one there lead to other such directories, that of the run and that of `TMPDIR`.
 const BASE: &str = "base";
-/// How long somebody's program has to end after SIGTERM.
-const GRACE: Duration = Duration::from_secs(2);
+const TEMPORARY: &str = "temporary";
+/// Where such links are left: for the next run to find whatever its environment is, and after a restart.
+const MARKED: &str = "/var/tmp";
 
 /// A run under way: while it lives, the next run finds what a killed one leaves in its directory.
 #[derive(Debug)]
@@ -64,53 +69,71 @@ pub fn prepare(base: &Path) -> Result<Prepared> {
     HANDLER.call_once(|| {
         installed = ctrlc::set_handler(|| {
             INTERRUPTED.store(true, Ordering::SeqCst);
-            eprintln!("bench: interrupted, removing what was made");
-            sweep(Owner::Us);
-            // What the first thread was making just then is there by the time it has come to rest.
-            let deadline = Instant::now() + GRACE;
-            while !AT_REST.load(Ordering::SeqCst) && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            sweep(Owner::Us);
-            let last = LAST
-                .lock()
-                .map(|mut last| std::mem::take(&mut *last))
-                .unwrap_or_default();
-            last.into_iter().for_each(|act| act());
+            // On a thread of its own: a pipe that nobody empties holds up nothing.
+            let _ = std::thread::Builder::new().spawn(|| say("bench: interrupted, removing what was made"));
+            // Whatever goes wrong there, later signals would be swallowed and this process would go on for ever.
+            let _ = catch_unwind(AssertUnwindSafe(remove_everything));
             // 128 + SIGINT, as shells report it.
             std::process::exit(130);
         });
     });
     installed.context("install the handler of SIGINT and SIGTERM")?;
     sweep(Owner::Gone);
-    let marker = if usual_bases().iter().any(|usual| usual == base) {
-        None
-    } else {
-        let marker = ScratchDir::new(&std::env::temp_dir())?;
-        let base = std::path::absolute(base).context("the directory's path")?;
-        symlink(&base, marker.path().join(BASE)).context("note the directory")?;
-        Some(marker)
-    };
+    let unusual = |dir: &Path| !USUAL.iter().any(|usual| dir == Path::new(usual));
+    let mut marker = None;
+    for (name, dir) in [(BASE, base), (TEMPORARY, &std::env::temp_dir())] {
+        if !unusual(dir) {
+            continue;
+        }
+        let marker = match &mut marker {
+            Some(marker) => marker,
+            none => none.insert(ScratchDir::new(Path::new(MARKED))?),
+        };
+        let dir = std::path::absolute(dir).context("the directory's path")?;
+        symlink(&dir, marker.path().join(name)).context("note the directory")?;
+    }
     Ok(Prepared { _marker: marker })
 }
 
+/// What a signal does.
+fn remove_everything() {
+    sweep(Owner::Us);
+    // What the first thread was making just then is there by the time it has come to rest.
+    let deadline = Instant::now() + GRACE;
+    while !AT_REST.load(Ordering::SeqCst) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    sweep(Owner::Us);
+    let last = LAST
+        .lock()
+        .map(|mut last| std::mem::take(&mut *last))
+        .unwrap_or_default();
+    last.into_iter().for_each(|act| act());
+}
+
 /// Where scratch directories are looked for in any case.
+const USUAL: [&str; 3] = ["/tmp", "/dev/shm", "/var/tmp"];
+
 fn usual_bases() -> Vec<PathBuf> {
-    vec![
-        std::env::temp_dir(),
-        PathBuf::from("/dev/shm"),
-        PathBuf::from("/var/tmp"),
-    ]
+    let mut bases = vec![std::env::temp_dir()];
+    bases.extend(USUAL.map(PathBuf::from));
+    bases.dedup();
+    bases
+}
+
+/// Says something on standard error. Whoever read there may be gone, which ends nothing.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Says what went wrong with the removal; nothing while two threads remove the same things.
 pub fn complain(text: &str) {
     if !INTERRUPTED.load(Ordering::SeqCst) {
-        eprintln!("bench: {text}");
+        say(&format!("bench: {text}"));
     }
 }
 
-/// Returns at once, but after a signal: then the process is about to end, and what fails does so because of that.
+/// Returns at once, but after a signal: then the process is about to end, and what fails does so because of that. Whoever makes something asks before.
 pub fn rest_if_interrupted() {
     while INTERRUPTED.load(Ordering::SeqCst) {
         AT_REST.store(true, Ordering::SeqCst);
@@ -149,30 +172,17 @@ pub fn disown(pid: u32) {
     }
 }
 
-/// Notes a group of processes, so that a signal ends it: SIGTERM first, since it is somebody's program.
-pub fn adopt_group(leader: u32) {
-    if let Ok(mut groups) = GROUPS.lock() {
-        groups.push(leader);
+/// Notes the first process of a session, so that a signal ends all of it: SIGTERM first, since it is somebody's program.
+pub fn adopt_session(leader: u32) {
+    if let Ok(mut sessions) = SESSIONS.lock() {
+        sessions.push(leader);
     }
 }
 
-/// Forgets a group whose leader has been waited for.
-pub fn disown_group(leader: u32) {
-    if let Ok(mut groups) = GROUPS.lock() {
-        groups.retain(|&group| group != leader);
-    }
-}
-
-/// Ends a group of processes: SIGTERM, and SIGKILL for what is there after a moment.
-pub fn end_group(leader: u32) {
-    let group = Pid::from_raw(leader.cast_signed());
-    let deadline = Instant::now() + GRACE;
-    let mut signal = Signal::SIGTERM;
-    while killpg(group, signal).is_ok() && signal == Signal::SIGTERM {
-        std::thread::sleep(Duration::from_millis(20));
-        if Instant::now() > deadline {
-            signal = Signal::SIGKILL;
-        }
+/// Forgets a session whose first process has been waited for.
+pub fn disown_session(leader: u32) {
+    if let Ok(mut sessions) = SESSIONS.lock() {
+        sessions.retain(|&session| session != leader);
     }
 }
 
@@ -186,8 +196,8 @@ pub fn sweep(whose: Owner) {
         for pid in children {
             let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
         }
-        let groups = GROUPS.lock().map(|mut groups| std::mem::take(&mut *groups));
-        groups.unwrap_or_default().into_iter().for_each(end_group);
+        let sessions = SESSIONS.lock().map(|mut sessions| std::mem::take(&mut *sessions));
+        sessions.unwrap_or_default().into_iter().for_each(session::end);
     }
     let groups: Vec<PathBuf> = limit::group_parents()
         .iter()
@@ -200,46 +210,48 @@ pub fn sweep(whose: Owner) {
     let elsewhere: Vec<PathBuf> = bases
         .iter()
         .flat_map(|base| named(base, whose))
-        .filter_map(|dir| base_in(&dir))
+        .flat_map(|dir| bases_in(&dir))
         .collect();
     bases.extend(elsewhere);
     for mount_point in mounts(whose) {
         unmount(&mount_point);
-        bases.extend(base_of(&mount_point));
+        bases.extend(scratch_of(&mount_point).and_then(Path::parent).map(Path::to_owned));
     }
     bases.extend(BASES.lock().map(|bases| bases.clone()).unwrap_or_default());
     for (device, backing) in loops(whose) {
         detach(&device);
-        bases.extend(backing.parent().and_then(Path::parent).map(Path::to_owned));
+        bases.extend(scratch_of(&backing).and_then(Path::parent).map(Path::to_owned));
     }
     bases.sort();
     bases.dedup();
     for dir in bases.iter().flat_map(|base| named(base, whose)) {
-        if let Err(error) = fs::remove_dir_all(&dir) {
-            complain(&format!("{} was left behind: {error}", dir.display()));
-        }
+        remove_dir(&dir);
     }
     for group in &groups {
         remove_group(group);
     }
 }
 
-/// The directory that a run noted in one of its own. Everybody may write where those are: only what is ours is believed.
-fn base_in(dir: &Path) -> Option<PathBuf> {
-    let ours = fs::symlink_metadata(dir).is_ok_and(|status| status.uid() == nix::unistd::geteuid().as_raw());
-    ours.then(|| fs::read_link(dir.join(BASE)).ok())?
-}
-
-/// The directory in which the scratch directory is that a path lies in.
-fn base_of(path: &Path) -> Option<PathBuf> {
-    let is_scratch = |dir: &&Path| {
-        dir.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
+/// Removes a directory with everything in it; not while something is mounted there, whose files would go, too.
+pub fn remove_dir(dir: &Path) {
+    let removed = match table().below(dir).next() {
+        Some(mount) => Err(io::Error::other(format!("{} is mounted", mount.point.display()))),
+        None => fs::remove_dir_all(dir),
     };
-    path.ancestors().find(is_scratch)?.parent().map(Path::to_owned)
+    if let Err(error) = removed {
+        complain(&format!("{} was left behind: {error}", dir.display()));
+    }
 }
 
-/// Directories in `parent` that carry a bench's name and belong to `whose`.
+/// The directories that a run noted in one of its own.
+fn bases_in(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    [BASE, TEMPORARY]
+        .map(|name| dir.join(name))
+        .into_iter()
+        .filter_map(|link| fs::read_link(link).ok())
+}
+
+/// Directories in `parent` that carry a bench's name, belong to `whose`, and were made by this user: everybody may write where some of them are.
 fn named(parent: &Path, whose: Owner) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(parent) else {
         return Vec::new();
@@ -248,27 +260,45 @@ fn named(parent: &Path, whose: Owner) -> Vec<PathBuf> {
         .flatten()
         .filter(|entry| owner(&entry.file_name().to_string_lossy()) == Some(whose))
         .map(|entry| entry.path())
+        .filter(|path| is_ours(path))
         .collect()
 }
 
 /// Mount points, the last mounted first.
 fn mounts(whose: Owner) -> Vec<PathBuf> {
-    let mut found = mount_points();
-    found.retain(|mount_point| owner(&mount_point.to_string_lossy()) == Some(whose));
-    found.reverse();
-    found
+    let table = table();
+    let in_ours = |mount: &&Mount| {
+        owner(&mount.point.to_string_lossy()) == Some(whose) && scratch_of(&mount.point).is_some_and(is_ours)
+    };
+    let found: Vec<&Mount> = table.below(Path::new("/")).filter(in_ours).collect();
+    let ours: Vec<&Path> = found
+        .iter()
+        .filter(|mount| is_made_here(mount))
+        .map(|mount| mount.point.as_path())
+        .collect();
+    // What lies on one of them keeps it from going.
+    let goes = |mount: &&&Mount| ours.iter().any(|point| mount.point.starts_with(point));
+    let mut points: Vec<PathBuf> = found.iter().filter(goes).map(|mount| mount.point.clone()).collect();
+    points.reverse();
+    points
 }
 
-/// All mount points, in the order in which they were mounted.
-fn mount_points() -> Vec<PathBuf> {
-    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let point = |line: &[u8]| Some(PathBuf::from(unescape(line.split(|byte| *byte == b' ').nth(4)?)));
-    table.split(|byte| *byte == b'\n').filter_map(point).collect()
+/// Whether a bench, or a test, makes mounts of that kind: a test disk, a store, an overlay.
+fn is_made_here(mount: &Mount) -> bool {
+    match mount.kind.as_str() {
+        "ext4" | "xfs" | "btrfs" => mount.source.to_string_lossy().starts_with("/dev/loop"),
+        kind => kind == "overlay" || kind == "fuse" || kind.starts_with("fuse."),
+    }
+}
+
+/// All mounts; none where they cannot be told.
+fn table() -> Mounts {
+    Mounts::read(Path::new(OWN)).unwrap_or_default()
 }
 
 /// Whether something is mounted there.
 pub fn is_mounted(path: &Path) -> bool {
-    mount_points().iter().any(|mount_point| mount_point == path)
+    table().below(Path::new("/")).any(|mount| mount.point == path)
 }
 
 /// Loop devices with their backing files.
@@ -291,12 +321,12 @@ fn loops(whose: Owner) -> Vec<(PathBuf, PathBuf)> {
 pub fn unmount(mount_point: &Path) {
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
-        match umount2(mount_point, MntFlags::empty()) {
+        match umount2(mount_point, MntFlags::UMOUNT_NOFOLLOW) {
             Ok(()) => return,
             Err(nix::errno::Errno::EBUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
             Err(error) => {
                 complain(&format!("unmount {}: {error}; detaching it", mount_point.display()));
-                let _ = umount2(mount_point, MntFlags::MNT_DETACH);
+                let _ = umount2(mount_point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
                 return;
             }
         }
@@ -305,14 +335,8 @@ pub fn unmount(mount_point: &Path) {
 
 /// Frees a loop device.
 pub fn detach(device: &Path) {
-    match Command::new("losetup").arg("--detach").arg(device).output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => complain(&format!(
-            "losetup --detach {}: {}",
-            device.display(),
-            String::from_utf8_lossy(&output.stderr).trim()
-        )),
-        Err(error) => complain(&format!("losetup --detach {}: {error}", device.display())),
+    if let Err(error) = tools::run_to_remove(tools::command("losetup").arg("--detach").arg(device)) {
+        complain(&format!("{}: {error:#}", device.display()));
     }
 }
 

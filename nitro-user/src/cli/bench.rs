@@ -1,15 +1,13 @@
 //! `nitro-agent bench`: what the agent does to cold loads on this machine, beside vmtouch and cat.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use super::{
     ask::{Socket, print},
+    report::ReportDir,
     running,
 };
 use crate::{
@@ -19,6 +17,7 @@ use crate::{
         report::Results,
         run::{self, Bench},
         sweep,
+        verdict::FEWEST,
     },
     config::resolve_home,
     sys::memory,
@@ -80,8 +79,8 @@ pub struct Options {
     /// What else to compare with; the load without help is always measured.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "HELP", default_value = "none")]
     against: Vec<Help>,
-    /// Loads with each help.
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    /// Loads with each help; fewer than 6 give a range and no verdict.
+    #[arg(long, value_name = "N", default_value_t = FEWEST)]
     runs: usize,
     /// What the models are made of.
     #[arg(long, value_enum, default_value = "random")]
@@ -110,9 +109,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     let mut bench = bench(options);
     let (missing, _prepared) = run::prepare(&mut bench)?;
     // Before minutes are spent on what could not be written.
-    if let Some(dir) = &options.report {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {} for the report", dir.display()))?;
-    }
+    let report = options.report.as_deref().map(ReportDir::open).transpose()?;
     let paused = running::pause(&options.socket.socket)?;
     let mut notes = missing;
     if let Some(paused) = &paused {
@@ -122,7 +119,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
         ));
     }
     for note in &notes {
-        eprintln!("{note}");
+        sweep::say(note);
     }
     let mut results = run::run(&bench)?;
     drop(paused);
@@ -130,18 +127,20 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     let shown = results.notes.len();
     results.notes.extend(notes);
     let figures = serde_json::to_string(&results).context("the result as JSON")?;
-    if let Some(dir) = &options.report {
-        write(&dir.join(FIGURES), &figures)?;
-        write(&dir.join(PAGE), &page::page(&results)?)?;
-    }
+    // Shown first: whatever becomes of the files, what took minutes is not lost.
+    let page = report.as_ref().map(|_| page::page(&results)).transpose();
     if options.json {
         print(&figures)?;
-        return Ok(());
+    } else {
+        results.notes.truncate(shown);
+        show(&results)?;
     }
-    results.notes.truncate(shown);
-    show(&results)?;
-    if let Some(dir) = &options.report {
-        print(&format!("Report: {}", dir.join(PAGE).display()))?;
+    if let Some(report) = report {
+        report.write(FIGURES, &figures)?;
+        report.write(PAGE, &page?.unwrap_or_default())?;
+        if !options.json {
+            print(&format!("Report: {}", report.at(PAGE).display()))?;
+        }
     }
     Ok(())
 }
@@ -183,8 +182,4 @@ fn show(results: &Results) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -12,6 +12,7 @@ mod print;
 mod prove;
 mod receipts;
 mod replay;
+mod report;
 mod running;
 mod status;
 mod text;

@@ -9,7 +9,12 @@ use std::{
 use anyhow::bail;
 
 use crate::{
-    catalog::{Catalog, SMALLEST_WATCHED, WatchRoot, exclude::Exclude, model::Model, open_roots},
+    catalog::{
+        Catalog, SMALLEST_WATCHED, WatchRoot,
+        exclude::Exclude,
+        model::{Model, Place},
+        open_roots,
+    },
     config::resolve_home,
     discover::finder::Finder,
     units::printable,
@@ -95,6 +100,30 @@ pub fn find(what: &Path, watch: &[PathBuf]) -> anyhow::Result<Meant> {
     }
 }
 
+/// What an agent that watches these directories calls the models that these files are of, and the files by themselves.
+///
+/// # Errors
+/// A directory cannot be looked at.
+pub fn names<'a>(watched: &[PathBuf], files: impl Iterator<Item = &'a Path>) -> anyhow::Result<HashSet<String>> {
+    let wanted: HashSet<&Path> = files.collect();
+    let roots = open_roots(watched, false)?;
+    let (mut catalog, _) = Catalog::scan(&roots, Arc::default(), Exclude::default());
+    let mut names: HashSet<String> = wanted
+        .iter()
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    let files: Vec<_> = catalog.files().filter(|(_, size)| *size >= SMALLEST_WATCHED).collect();
+    for (file, _) in files {
+        let is_wanted = |place: Place| wanted.contains(place.root.join(&place.below).as_path());
+        if catalog.place(file).is_some_and(is_wanted)
+            && let Some(described) = catalog.describe(file)
+        {
+            names.insert(described.model.name.clone());
+        }
+    }
+    Ok(names)
+}
+
 /// All models below the roots.
 fn models(roots: &[WatchRoot]) -> Vec<Arc<Model>> {
     let (mut catalog, _) = Catalog::scan(roots, Arc::default(), Exclude::default());
@@ -136,6 +165,19 @@ mod tests {
         assert!(!find(Path::new("other"), &watch).unwrap().paths.is_empty());
         let error = find(Path::new("lama"), &watch).unwrap_err().to_string();
         assert!(error.contains("llama:8b") && error.contains("other"), "{error}");
+    }
+
+    #[test]
+    fn files_are_of_the_models_that_the_agent_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let store = ollama::model(&root, "llama", "8b", 1, 4 << 20).unwrap();
+        ollama::model(&root, "other", "latest", 2, 4 << 20).unwrap();
+        let names = names(&[root], store.files.iter().map(PathBuf::as_path)).unwrap();
+        assert!(
+            names.contains("llama:8b") && !names.iter().any(|name| name.contains("other")),
+            "{names:?}"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -15,10 +15,14 @@ use super::{
 };
 use crate::{
     bench::{
-        prove::{self, Claim, Proof, command::OwnCommand, files},
+        prove::{
+            self, Claim, Proof,
+            command::{Output, OwnCommand},
+            files,
+        },
         report::interval,
         sweep,
-        verdict::times,
+        verdict::{FEWEST, times},
     },
     units::{ByteCount, printable},
 };
@@ -27,24 +31,28 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sudo nitro-agent prove /srv/models/llama.gguf -- llama-cli -m /srv/models/llama.gguf -n 1 -p hello
-  sudo nitro-agent prove llama3:8b --runs 7 -- sh -c 'ollama stop llama3:8b; ollama run llama3:8b hello'
+  sudo nitro-agent prove llama3:8b --runs 9 -- sh -c 'ollama run llama3:8b hello; ollama stop llama3:8b'
   sudo nitro-agent prove ~/.cache/huggingface/hub/models--org--name -- python3 load.py
 
-The command is run as whoever called sudo. Before each run the pages of these files, and of no others, leave the page cache; nothing is written. It refuses where another process
-has them mapped. An agent that runs is paused meanwhile.
+The command is run as whoever called sudo, once without being counted, once from memory, and then in pairs. Before each run of a pair the pages of these files, and of no others,
+leave the page cache; nothing is written. It refuses where another process has them mapped, so that a model must be let go at the end of the command. What the command leaves running
+is ended. An agent that runs is paused meanwhile.
+
+The command is looked for in the PATH that sudo sets: for one that is elsewhere give its whole path, or run
+  sudo env PATH=\"$PATH\" nitro-agent prove model.bin -- CMD
 
 Exit code: 0 when all runs ended well, 1 otherwise, 130 after Ctrl-C.")]
 pub struct Options {
     /// A file, a directory with everything below it, or a model as `nitro-agent loads` names it.
     #[arg(value_name = "FILE|DIR|MODEL")]
     what: PathBuf,
-    /// Pairs of a run without the agent and one with it.
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    /// Pairs of a run without the agent and one with it; fewer than 6 give a range and no verdict.
+    #[arg(long, value_name = "N", default_value_t = FEWEST)]
     runs: usize,
     /// Where to look for MODEL, and a directory that the agent is to watch; repeatable. Without it models are looked for as --watch auto does, and the agent watches the files' own directories.
     #[arg(long, value_name = "DIR")]
     watch: Vec<PathBuf>,
-    /// Let the command's output through.
+    /// Let the command's output through; with --json to standard error.
     #[arg(long)]
     show_output: bool,
     /// One JSON object with every figure instead of the table.
@@ -69,11 +77,18 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 fn measure(options: &Options) -> anyhow::Result<()> {
     prove::check(options.runs)?;
-    let command = OwnCommand::new(&options.command, options.show_output)?;
+    let output = match (options.show_output, options.json) {
+        (false, _) => Output::Hidden,
+        (true, false) => Output::Shown,
+        (true, true) => Output::Aside,
+    };
+    let command = OwnCommand::new(&options.command, output)?;
     let meant = model::find(&options.what, &options.watch)?;
     let files = files::collect(&meant.paths)?;
+    let watched = watched(&meant.paths, &meant.watch, &files)?;
     let claim = Claim {
-        watched: watched(&meant.paths, &meant.watch, &files)?,
+        names: model::names(&watched, files.iter().map(|file| file.path.as_path()))?,
+        watched,
         files,
         command,
         runs: options.runs,
@@ -81,7 +96,10 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     let _prepared = sweep::prepare(&std::env::temp_dir())?;
     let paused = running::pause(&options.socket.socket)?;
     if let Some(paused) = &paused {
-        eprintln!("the agent that runs here (process {}) is paused meanwhile", paused.pid);
+        sweep::say(&format!(
+            "the agent that runs here (process {}) is paused meanwhile",
+            paused.pid
+        ));
     }
     let proof = prove::run(&claim)?;
     drop(paused);
@@ -106,6 +124,11 @@ fn watched(paths: &[PathBuf], given: &[PathBuf], files: &[files::OwnFile]) -> an
     for file in files {
         let parent = file.path.parent().unwrap_or(Path::new("/"));
         if !watched.iter().any(|dir| file.path.starts_with(dir)) {
+            ensure!(
+                parent != Path::new("/"),
+                "{} is in /, and all of the machine's files would be watched for it: name a directory that it is seen in with --watch DIR, or move it into one",
+                printable(&file.path.to_string_lossy())
+            );
             watched.push(parent.to_owned());
         }
     }
@@ -125,6 +148,11 @@ fn show(proof: &Proof, what: &Path) -> anyhow::Result<()> {
             },
             printable(&proof.command)
         ),
+        format!(
+            "runs {}; the agent watches {}",
+            printable(&proof.program),
+            printable(&proof.watched.join(", "))
+        ),
         table(proof),
         limit(proof),
         format!(
@@ -134,12 +162,13 @@ fn show(proof: &Proof, what: &Path) -> anyhow::Result<()> {
         ),
     ];
     let faster = proof.verdict.faster;
-    lines.push(format!(
-        "{} times as fast (95 % interval {}, {} pairs)",
-        times(faster.middle),
-        interval(faster, proof.with.len()),
-        proof.with.len()
-    ));
+    let (pairs, range) = (proof.with.len(), interval(faster));
+    let range = match pairs {
+        1 => "one pair".to_owned(),
+        ..FEWEST => format!("range {range} of {pairs} pairs"),
+        _ => format!("95 % interval {range}, {pairs} pairs"),
+    };
+    lines.push(format!("{} times as fast ({range})", times(faster.middle)));
     lines.extend(proof.notes.iter().map(|note| format!("note: {note}")));
     lines.push(String::new());
     lines.push(proof.verdict.sentence.clone());
@@ -192,6 +221,15 @@ fn limit(proof: &Proof) -> String {
 mod tests {
     use super::*;
 
+    /// Some file that is in / of this machine, if one is.
+    fn in_root() -> Option<files::OwnFile> {
+        let entries = std::fs::read_dir("/").ok()?.flatten();
+        let plain = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+        plain
+            .filter_map(|entry| files::collect(&[entry.path()]).ok()?.pop())
+            .next()
+    }
+
     #[test]
     fn what_links_lead_to_is_watched_too() {
         let dir = tempfile::tempdir().unwrap();
@@ -209,5 +247,11 @@ mod tests {
             watched(&[root.join("blobs/a")], &[], &file).unwrap(),
             [root.join("blobs")]
         );
+        if let Some(file) = in_root() {
+            let error = watched(std::slice::from_ref(&file.path), &[], std::slice::from_ref(&file))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("--watch"), "{error}");
+        }
     }
 }

@@ -4,16 +4,25 @@ use std::{
     fs::File,
     io,
     io::Write,
+    mem::MaybeUninit,
     os::{
         fd::AsRawFd,
-        unix::{fs::FileExt, process::CommandExt},
+        unix::{
+            fs::{FileExt, OpenOptionsExt},
+            process::{CommandExt, ExitStatusExt},
+        },
     },
-    process::Command,
+    path::Path,
+    process::{Command, ExitStatus},
     time::{Duration, Instant},
 };
 
 use memmap2::{Mmap, MmapOptions};
-use nix::unistd::{Gid, Uid};
+use nix::{
+    errno::Errno,
+    sys::wait::{Id, WaitPidFlag, waitid},
+    unistd::{Gid, Pid, Uid},
+};
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
@@ -30,6 +39,18 @@ pub fn map_file(file: &File, populate: bool) -> io::Result<Mmap> {
     // SAFETY: a bench's files are written before they are mapped and not truncated while a reader runs, so the mapping
     // stays valid; a concurrent change of content would be visible as other bytes and nothing more.
     unsafe { options.map(file) }
+}
+
+/// Opens a file for reading with these flags, so that reading it does not change when it was read last, where that can be had: it takes the file's owner or `CAP_FOWNER`.
+///
+/// # Errors
+/// As open(2).
+pub fn open_unnoticed(path: &Path, flags: i32) -> io::Result<File> {
+    let with = |flags| File::options().read(true).custom_flags(flags).open(path);
+    match with(flags | libc::O_NOATIME) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => with(flags),
+        opened => opened,
+    }
 }
 
 /// How many of the file's pages are in the page cache, up to date, and how many it has.
@@ -206,6 +227,64 @@ pub fn end_with_parent(command: &mut Command) {
     unsafe {
         command.pre_exec(end);
     }
+}
+
+/// Has the command's process begin a session of its own, with no terminal: in a group in the background of one it would be stopped when it reads from it, for ever.
+pub fn own_session(command: &mut Command) {
+    let begin = || nix::unistd::setsid().map(drop).map_err(io::Error::from);
+    // SAFETY: between fork and exec the closure calls setsid(2), and nothing that allocates or locks.
+    unsafe {
+        command.pre_exec(begin);
+    }
+}
+
+/// How a process ended, and what it took.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Bytes that it, and those that it has waited for, had read from disks: past the page cache or into it. File systems that are served from elsewhere may count none.
+    pub read: u64,
+}
+
+/// Waits for the end of a child, and leaves it to be waited for: its number stays its own.
+///
+/// # Errors
+/// There is no such child.
+pub fn await_end(child: u32) -> io::Result<()> {
+    let end = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    loop {
+        match waitid(Id::Pid(Pid::from_raw(child.cast_signed())), end) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop).map_err(io::Error::from),
+        }
+    }
+}
+
+/// Waits for a child, and tells what it took. Not to be waited for otherwise afterwards.
+///
+/// # Errors
+/// There is no such child.
+pub fn wait_for(child: u32) -> io::Result<Ended> {
+    let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());
+    loop {
+        // SAFETY: both pointers are to live values of the types that the call writes.
+        let done = unsafe { libc::wait4(child.cast_signed(), &raw mut status, 0, usage.as_mut_ptr()) };
+        if done >= 0 {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    // SAFETY: zeroed, which is a value of this type, and filled in by the call.
+    let usage = unsafe { usage.assume_init() };
+    Ok(Ended {
+        status: ExitStatus::from_raw(status),
+        // In blocks of 512 bytes whatever the device's own size.
+        read: u64::try_from(usage.ru_inblock).unwrap_or(0).saturating_mul(512),
+    })
 }
 
 /// Has the command's process become another user's, with these groups, before it becomes the program.

@@ -125,7 +125,7 @@ pub fn run(args: &CostArgs) -> Result<ExitCode> {
     let notes = [
         vec![
             format!("the agent said: {said}"),
-            "differences: median of the rounds and its bootstrap 95 % interval".into(),
+            "differences: median of the rounds and its 95 % interval (of the sign test)".into(),
         ],
         medians,
     ]

@@ -43,7 +43,7 @@ fn run(command: &mut Command) -> (u32, Output) {
 }
 
 /// What process `pid` has on this machine: mounts, loop devices, groups, directories.
-fn left(pid: u32, dir: &Path) -> Vec<String> {
+pub fn left(pid: u32, dir: &Path) -> Vec<String> {
     let name = format!("nitro-rig-{pid}-");
     let mut left = Vec::new();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -67,9 +67,17 @@ fn left(pid: u32, dir: &Path) -> Vec<String> {
 }
 
 /// Its children, by /proc.
-fn children(pid: u32) -> Vec<u32> {
+pub fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Whether an agent is among its children.
+pub fn has_agent(pid: u32) -> bool {
+    children(pid).iter().any(|pid| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains("--watch")
+    })
 }
 
 /// A bench that would take long, in the middle of its loads: an agent runs, and something reads.
@@ -78,12 +86,7 @@ fn under_way(dir: &Path) -> Child {
         "--device", "gp3", "--size", "64MiB", "--reader", "mmap", "--runs", "100",
     ];
     let child = bench(dir, &arguments).spawn().unwrap();
-    until("an agent was started", || {
-        children(child.id()).iter().any(|pid| {
-            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&words).contains("--watch")
-        })
-    });
+    until("an agent was started", || has_agent(child.id()));
     assert!(left(child.id(), dir).len() >= 4, "{:?}", left(child.id(), dir));
     child
 }
@@ -114,6 +117,8 @@ fn a_bench_ends_with_figures_and_a_page_and_leaves_nothing() {
             "(device's limit)",
             "×",
             "± ",
+            "range",
+            "too few for a verdict: it takes 6",
         ] {
             assert!(out.contains(wanted), "{wanted} is not in\n{out}");
         }
@@ -186,7 +191,31 @@ fn ctrl_c_in_the_middle_leaves_nothing() {
     });
 }
 
-fn children_gone(pid: u32) -> bool {
+#[test]
+fn a_closed_pipe_or_terminal_keeps_nothing_from_being_removed() {
+    scenario(64, |_| {
+        for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+            let dir = ScratchDir::new(&base()).unwrap();
+            let mut child = under_way(dir.path());
+            let started = children(child.id());
+            // Nobody reads what it says any more.
+            drop((child.stdout.take(), child.stderr.take()));
+            kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+            let mut status = None;
+            within(SOON, "it has ended", || {
+                status = child.try_wait().unwrap();
+                status.is_some()
+            });
+            assert_eq!(status.unwrap().code(), Some(130));
+            within(SOON, "all that it started has ended", || {
+                started.iter().all(|pid| children_gone(*pid))
+            });
+            assert_eq!(left(child.id(), dir.path()), Vec::<String>::new());
+        }
+    });
+}
+
+pub fn children_gone(pid: u32) -> bool {
     let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // Nobody may wait for it any more but its new parent.
     state.is_empty() || state.contains(") Z ")
@@ -231,8 +260,39 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
             refused(&mut bench(&dir, &["--size", "256MiB", "--device", device]), "are free");
         }
         refused(bench(&dir, &["--size", "16MiB"]).uid(NOBODY).gid(NOBODY), "sudo");
-        refused(&mut bench(Path::new("/dev/shm"), &["--size", "16MiB"]), "in memory");
+        for device in ["as-is", "gp3", "nas"] {
+            let arguments = ["--size", "16MiB", "--device", device];
+            refused(&mut bench(Path::new("/dev/shm"), &arguments), "in memory");
+        }
+        refused(&mut bench(&dir, &["--size", "2TiB"]), "1 TiB at most");
+        let roomy = ScratchDir::new(&base()).unwrap();
+        let arguments = ["--size", "16MiB", "--report", "/proc/self/x"];
+        refused(&mut bench(roomy.path(), &arguments), "--report");
         refused(&mut bench(&dir, &["--size", "16MiB", "--fill", "sparse"]), "holes");
+    });
+}
+
+#[test]
+fn where_nothing_limits_reads_what_has_no_limit_is_measured_all_the_same() {
+    scenario(64, |_| {
+        let without_groups = |device: &str| {
+            let mut command = Command::new("unshare");
+            let script = "mount -t tmpfs none /sys/fs/cgroup && exec \"$0\" \"$@\"";
+            command.args(["--mount", "sh", "-c", script]).arg(binary());
+            command.args(["bench", "--size", "16MiB", "--reader", "mmap", "--runs", "1"]);
+            command.args(["--socket", "/nonexistent/socket", "--device", device]);
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            (child.id(), child.wait_with_output().unwrap())
+        };
+        // On a test disk, of which the directory is not said.
+        let (pid, output) = without_groups("as-is");
+        assert!(output.status.success(), "{:?}", said(&output));
+        assert_eq!(left(pid, &base()), Vec::<String>::new());
+        let (pid, output) = without_groups("gp3");
+        let (out, err) = said(&output);
+        assert_eq!((output.status.code(), out.as_str()), (Some(1), ""), "{err}");
+        assert!(err.contains("gp3 cannot be made") && err.contains("as-is"), "{err}");
+        assert_eq!(left(pid, &base()), Vec::<String>::new());
     });
 }
 

@@ -1,7 +1,10 @@
-//! The user's own command: as whoever called `sudo`, in a group of processes of its own, so that all of it ends with us.
+//! The user's own command: as whoever called `sudo`, in a session of its own, so that all of it ends with us, and what it leaves behind with it.
 
 use std::{
-    ffi::{CString, OsString},
+    ffi::{CString, OsStr, OsString},
+    io,
+    os::{fd::AsFd, unix::process::CommandExt},
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     time::Instant,
 };
@@ -9,14 +12,41 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 
-use crate::{bench::sweep, sys::measure};
+use crate::{
+    bench::{session, sweep, tools},
+    sys::measure,
+    units::printable,
+};
+
+/// Where what the command says goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Nowhere.
+    Hidden,
+    /// Where ours goes.
+    Shown,
+    /// To standard error: standard output is for figures.
+    Aside,
+}
 
 /// A command that is run again and again.
 #[derive(Debug)]
 pub struct OwnCommand {
+    program: PathBuf,
     words: Vec<OsString>,
     user: Option<Caller>,
-    show: bool,
+    output: Output,
+}
+
+/// What one run of it came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ran {
+    /// From its start to its exit.
+    pub seconds: f64,
+    /// Bytes that it had read from disks, as far as the kernel counts them.
+    pub read: u64,
+    /// Processes that it left behind, which were ended.
+    pub left: Vec<String>,
 }
 
 /// Who called `sudo`.
@@ -27,24 +57,25 @@ struct Caller {
 }
 
 impl OwnCommand {
-    /// The command with its arguments; `show` lets its output through.
+    /// The command with its arguments.
     ///
     /// # Errors
-    /// There is none; the user who called `sudo` is not known.
-    pub fn new(words: &[OsString], show: bool) -> Result<Self> {
-        if words.is_empty() {
+    /// There is none; its program is not there; the user who called `sudo` is not known.
+    pub fn new(words: &[OsString], output: Output) -> Result<Self> {
+        let Some(name) = words.first() else {
             bail!("there is no command to run: nitro-agent prove FILE -- CMD …");
-        }
+        };
         Ok(Self {
+            program: program(name)?,
             words: words.to_vec(),
             user: caller()?,
-            show,
+            output,
         })
     }
 
     /// Whether its output is let through.
     pub fn shows(&self) -> bool {
-        self.show
+        self.output != Output::Hidden
     }
 
     /// As one line, for people.
@@ -53,25 +84,67 @@ impl OwnCommand {
         words.join(" ")
     }
 
+    /// The program that is run.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Whom it is run as, where that is not root.
     pub fn user(&self) -> Option<&str> {
         self.user.as_ref().map(|caller| caller.user.name.as_str())
     }
 
-    /// Runs it to its end; seconds from its start to its exit.
+    /// Runs it to its end, and ends what it leaves behind: the next run is to find the machine as this one did.
     ///
     /// # Errors
     /// It cannot be started, or its exit code is not 0.
-    pub fn run(&self) -> Result<f64> {
-        let [program, arguments @ ..] = self.words.as_slice() else {
-            bail!("there is no command to run");
-        };
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null());
-        if !self.show {
-            command.stdout(Stdio::null()).stderr(Stdio::null());
+    pub fn run(&self) -> Result<Ran> {
+        sweep::rest_if_interrupted();
+        let mut command = self.command()?;
+        let began = Instant::now();
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", told(self.program.as_os_str())))?;
+        let leader = child.id();
+        sweep::adopt_session(leader);
+        let ended = measure::await_end(leader);
+        let seconds = began.elapsed().as_secs_f64();
+        // Before it is waited for: as long as it was not, its number is nobody else's.
+        let left = session::left(leader);
+        if !left.is_empty() {
+            session::end(leader);
         }
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let ended = ended.and_then(|()| measure::wait_for(leader));
+        sweep::disown_session(leader);
+        let ended = ended.context("cannot wait for the command")?;
+        if !ended.status.success() {
+            bail!("{}", self.failed(ended.status));
+        }
+        Ok(Ran {
+            seconds,
+            read: ended.read,
+            left: left.into_iter().map(|member| member.told).collect(),
+        })
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(&self.program);
+        if let [name, arguments @ ..] = self.words.as_slice() {
+            // As a shell has it: programs of several names look at the one they were called by.
+            command.arg0(name).args(arguments);
+        }
+        command.stdin(Stdio::null());
+        match self.output {
+            Output::Hidden => {
+                command.stdout(Stdio::null()).stderr(Stdio::null());
+            }
+            Output::Shown => {}
+            Output::Aside => {
+                let error = io::stderr().as_fd().try_clone_to_owned();
+                command.stdout(error.context("cannot hand standard error on")?);
+            }
+        }
+        measure::own_session(&mut command);
         if let Some(Caller { user, groups }) = &self.user {
             command
                 .env("HOME", &user.dir)
@@ -81,26 +154,11 @@ impl OwnCommand {
         }
         // After that, since changing the user undoes it.
         measure::end_with_parent(&mut command);
-        let began = Instant::now();
-        let mut child = command.spawn().with_context(|| {
-            format!(
-                "cannot start {}: it takes a program in PATH, or a path",
-                program.to_string_lossy()
-            )
-        })?;
-        sweep::adopt_group(child.id());
-        let status = child.wait();
-        let seconds = began.elapsed().as_secs_f64();
-        sweep::disown_group(child.id());
-        let status = status.context("cannot wait for the command")?;
-        if !status.success() {
-            bail!("{}", self.failed(status));
-        }
-        Ok(seconds)
+        Ok(command)
     }
 
     fn failed(&self, status: ExitStatus) -> String {
-        let how = if self.show {
+        let how = if self.shows() {
             ""
         } else {
             ", or add --show-output to see what it says"
@@ -110,6 +168,26 @@ impl OwnCommand {
             self.line()
         )
     }
+}
+
+/// Where the program of that name is: a path as it is, a name as a shell looks for it.
+fn program(name: &OsStr) -> Result<PathBuf> {
+    let path = Path::new(name);
+    if path.components().count() > 1 || path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    let places = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&places).map(|dir| dir.join(name));
+    found.into_iter().find(|path| tools::is_program(path)).with_context(|| {
+        format!(
+            "{} is not in PATH, and sudo has a PATH of its own: give its whole path, or run sudo env PATH=\"$PATH\" nitro-agent prove …",
+            told(name)
+        )
+    })
+}
+
+fn told(text: &OsStr) -> String {
+    printable(&text.to_string_lossy())
 }
 
 /// Whoever called `sudo`; `None` for root.
@@ -131,28 +209,51 @@ mod tests {
     use super::*;
 
     fn command(words: &[&str]) -> OwnCommand {
+        let words: Vec<_> = words.iter().map(OsString::from).collect();
         OwnCommand {
-            words: words.iter().map(OsString::from).collect(),
+            program: program(&words[0]).unwrap(),
+            words,
             user: None,
-            show: false,
+            output: Output::Hidden,
         }
     }
 
     #[test]
     fn a_command_is_timed_to_its_exit() {
-        let seconds = command(&["sleep", "0.2"]).run().unwrap();
-        assert!((0.2..2.0).contains(&seconds), "{seconds}");
+        let ran = command(&["sleep", "0.2"]).run().unwrap();
+        assert!((0.2..2.0).contains(&ran.seconds), "{ran:?}");
+        assert_eq!(ran.left, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_it_leaves_behind_is_told_and_ended() {
+        // Its argument tells it from those of others.
+        let ran = command(&["sh", "-c", "sleep 271828 & exit 0"]).run().unwrap();
+        assert_eq!(ran.left.len(), 1, "{ran:?}");
+        let (_, pid) = ran.left[0].trim_end_matches(']').split_once('[').unwrap();
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        assert!(!words.starts_with(b"sleep"), "{ran:?} is still there");
+    }
+
+    #[test]
+    fn it_has_no_terminal_to_wait_for() {
+        // Fields: the fifth is its group, the sixth its session, the seventh its terminal.
+        let script = r#"set -- $(cat /proc/$$/stat); [ "$7" = 0 ] && [ "$5" = "$$" ] && [ "$6" = "$$" ]"#;
+        command(&["sh", "-c", script]).run().unwrap();
     }
 
     #[test]
     fn a_command_that_fails_proves_nothing() {
         let error = format!("{:#}", command(&["sh", "-c", "exit 3"]).run().unwrap_err());
         assert!(error.contains('3') && error.contains("--show-output"), "{error}");
-        let error = format!("{:#}", command(&["no-such-program-here"]).run().unwrap_err());
+        let missing = OwnCommand::new(&["no-such-program-here".into()], Output::Hidden);
+        let error = missing.unwrap_err().to_string();
         assert!(
-            error.contains("no-such-program-here") && error.contains("PATH"),
+            error.contains("no-such-program-here") && error.contains("sudo env PATH"),
             "{error}"
         );
-        assert!(OwnCommand::new(&[], false).is_err());
+        assert!(OwnCommand::new(&[], Output::Hidden).is_err());
+        assert!(program(OsStr::new("sh")).unwrap().is_absolute());
+        assert_eq!(program(OsStr::new("./sh")).unwrap(), Path::new("./sh"));
     }
 }

@@ -3,8 +3,8 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io,
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    io::{self, Read},
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::{
-    sys::{page_cache, proc::read_at_most},
+    sys::{measure::open_unnoticed, page_cache, proc::read_at_most},
     units::{ByteCount, ByteRange, printable},
 };
 
@@ -22,9 +22,16 @@ const MOST_FILES: usize = 100_000;
 /// Levels below a directory.
 const MOST_DEPTH: usize = 64;
 /// Longest list of mappings that is read: some hundred thousand of them.
-const MOST_MAPS: usize = 16 << 20;
+const MOST_MAPS: u64 = 16 << 20;
+/// How long whoever has a file mapped may take to let it go: a server that was told to unload a model ends the process that has it a moment later.
+const LETTING_GO: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long pages may take to leave the page cache: those that are being read, or are in a processor's list of new ones.
 const LEAVING: Duration = Duration::from_secs(10);
+/// A process that may not be looked at, even by root, and has less of any files mapped than this share of the bytes in question, or than this, is not who uses them: the first one of a
+/// container is such a one.
+const LITTLE_SHARE: u64 = 10;
+const LITTLE: u64 = 1 << 20;
 /// Processes named in a refusal.
 const MOST_NAMED: usize = 3;
 
@@ -122,7 +129,12 @@ pub fn resident(files: &[OwnFile]) -> Result<u64> {
 /// # Errors
 /// Somebody has a file mapped; pages of it are not on the disk yet; pages stay.
 pub fn evict(files: &[OwnFile]) -> Result<()> {
-    let holders = holders(files);
+    let deadline = Instant::now() + LETTING_GO;
+    let mut holders = holders(files)?;
+    while !holders.is_empty() && Instant::now() < deadline {
+        std::thread::sleep(LOOK_AGAIN);
+        holders = self::holders(files)?;
+    }
     if !holders.is_empty() {
         let more = match holders.len().saturating_sub(MOST_NAMED) {
             0 => String::new(),
@@ -179,10 +191,8 @@ fn failed(operation: &str, file: &OwnFile) -> String {
 
 /// Opens a file that is still the one that was found. Neither a link that took its place nor a FIFO is opened.
 fn open(file: &OwnFile) -> Result<File> {
-    let opened = File::options()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(&file.path)
+    // A mapping counts as a reading, too.
+    let opened = open_unnoticed(&file.path, libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
         .with_context(|| failed("open", file))?;
     let status = opened.metadata().with_context(|| failed("look at", file))?;
     ensure!(
@@ -194,18 +204,32 @@ fn open(file: &OwnFile) -> Result<File> {
 }
 
 /// Who has which of the files mapped, in words.
-fn holders(files: &[OwnFile]) -> Vec<String> {
+///
+/// # Errors
+/// It cannot be told of a process that is there: to take it for none would be to make its pages go.
+fn holders(files: &[OwnFile]) -> Result<Vec<String>> {
     let by_inode = files
         .iter()
         .fold(HashMap::<u64, Vec<&OwnFile>>::new(), |mut map, file| {
             map.entry(file.inode).or_default().push(file);
             map
         });
+    let bytes = files.iter().map(|file| file.size).fold(0, u64::saturating_add);
+    let little = (bytes / LITTLE_SHARE).max(LITTLE);
     let mut holders = Vec::new();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let processes = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let entries = fs::read_dir("/proc").context("cannot tell who has the files mapped: list /proc")?;
+    let processes = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     for process in processes.filter(|&process| process != std::process::id()) {
-        let maps = read_at_most(format!("/proc/{process}/maps"), MOST_MAPS).unwrap_or_default();
+        let maps = match maps(process) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && mapped_at_most(process)? < little => continue,
+            maps => maps.with_context(|| {
+                format!(
+                    "cannot tell whether process {process} has the files mapped, and would make its pages go: run this where root may look at it, outside of a container"
+                )
+            })?,
+        };
         let maps = String::from_utf8_lossy(&maps);
         let held = maps.lines().find_map(|line| mapped(line, &by_inode));
         if let Some(file) = held {
@@ -214,7 +238,43 @@ fn holders(files: &[OwnFile]) -> Vec<String> {
             holders.push(format!("{name}[{process}] has {} mapped", told(&file.path)));
         }
     }
-    holders
+    Ok(holders)
+}
+
+/// What a process has mapped; nothing of one that has ended meanwhile.
+fn maps(process: u32) -> io::Result<Vec<u8>> {
+    let path = format!("/proc/{process}/maps");
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(&path)?.take(MOST_MAPS + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) if bytes.len() as u64 > MOST_MAPS => Err(io::Error::other("its list of mappings is too long")),
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
+        done => done,
+    }
+}
+
+/// Bytes of files, whichever they are, that a process has mapped and that are in memory; none of one that has ended meanwhile.
+fn mapped_at_most(process: u32) -> Result<u64> {
+    let status = match fs::read_to_string(format!("/proc/{process}/status")) {
+        Err(error) if is_gone(&error) => return Ok(0),
+        status => status.with_context(|| format!("cannot tell what process {process} has mapped"))?,
+    };
+    let field = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssFile:")?.trim().strip_suffix("kB"));
+    // One that is ending has none.
+    let kib = field.map_or(Ok(0), |kib| kib.trim().parse::<u64>());
+    Ok(kib
+        .with_context(|| format!("cannot tell what process {process} has mapped"))?
+        .saturating_mul(1024))
+}
+
+/// Whether that is what /proc says of a process that has ended.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 /// The file that a line of `maps` is of: by number and device, or, where the device is told otherwise there (btrfs, overlays), by number and path.
@@ -295,6 +355,76 @@ mod tests {
         fs::rename(&path, dir.path().join("old")).unwrap();
         fs::write(&path, "another").unwrap();
         assert!(evict(&files).unwrap_err().to_string().contains("another file"));
+    }
+
+    #[test]
+    fn only_who_is_not_there_has_nothing_mapped() {
+        let own = std::process::id();
+        assert!(!maps(own).unwrap().is_empty());
+        assert_eq!(maps(u32::MAX).unwrap(), Vec::<u8>::new());
+        // Its program, at least.
+        assert!(mapped_at_most(own).unwrap() > 1 << 20);
+        assert_eq!(mapped_at_most(u32::MAX).unwrap(), 0);
+        for (errno, gone) in [
+            (libc::ENOENT, true),
+            (libc::ESRCH, true),
+            (libc::EACCES, false),
+            (libc::EPERM, false),
+            (libc::EMFILE, false),
+            (libc::ENOMEM, false),
+        ] {
+            assert_eq!(is_gone(&io::Error::from_raw_os_error(errno)), gone, "{errno}");
+        }
+    }
+
+    #[test]
+    fn looking_at_a_file_does_not_change_when_it_was_read() {
+        let dir = dir();
+        let path = dir.path().join("file");
+        fs::write(&path, vec![7; 8192]).unwrap();
+        // As long ago as makes `relatime` note a reading.
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(3 * 24 * 3600);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_times(fs::FileTimes::new().set_accessed(long_ago)).unwrap();
+        file.sync_all().unwrap();
+        let read_at = || fs::metadata(&path).unwrap().accessed().unwrap();
+        let before = read_at();
+        let files = collect(std::slice::from_ref(&path)).unwrap();
+        evict(&files).unwrap();
+        assert_eq!(resident(&files).unwrap(), 0);
+        let direct = crate::bench::readers::ReaderArgs {
+            kind: crate::bench::readers::Kind::Direct,
+            paths: vec![path.clone()],
+            cpu_ms: 0.0,
+            order_seed: 0,
+            cap_ms: None,
+            depth: 1,
+            request: 1 << 20,
+        };
+        if let Err(error) = crate::bench::readers::run(&direct) {
+            assert!(format!("{error:#}").contains("O_DIRECT"), "{error:#}");
+        }
+        assert_eq!(read_at(), before);
+    }
+
+    #[test]
+    fn who_lets_go_soon_is_waited_for() {
+        let dir = dir();
+        let path = dir.path().join("cat");
+        // A program has its own file mapped as long as it runs.
+        fs::copy("/bin/cat", &path).unwrap();
+        File::open(&path).unwrap().sync_all().unwrap();
+        let files = collect(std::slice::from_ref(&path)).unwrap();
+        let mut holder = std::process::Command::new(&path);
+        holder
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null());
+        let mut holder = holder.spawn().unwrap();
+        assert_eq!(holders(&files).unwrap().len(), 1);
+        let waiting = std::thread::spawn(move || evict(&files));
+        drop(holder.stdin.take());
+        holder.wait().unwrap();
+        waiting.join().unwrap().unwrap();
     }
 
     #[test]

@@ -1,18 +1,27 @@
 //! `nitro-agent prove`: the user's own command on the user's own files, with the agent and without.
 //!
 //! In: files, directories to watch, a command. Out: the times of pairs, what the disk itself can do, and a verdict. It reads, and evicts those files' pages; nothing is written.
+//!
+//! The first run of the command is not counted: it pays for what the command itself consists of, which later ones find in memory. Directly after it comes the one from memory.
 
 pub mod command;
 pub mod files;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use self::{command::OwnCommand, files::OwnFile};
+use self::{
+    command::{OwnCommand, Ran},
+    files::OwnFile,
+};
 use super::{
-    agent::{Agent, Stopped},
+    agent::Agent,
+    compare::CACHED,
     progress::Progress,
     readers::{self, Kind, ReaderArgs},
     report, room,
@@ -38,6 +47,8 @@ pub struct Claim {
     pub files: Vec<OwnFile>,
     /// Directories that the agent watches.
     pub watched: Vec<PathBuf>,
+    /// What the agent calls the models that these files are of: its receipts of others are none of theirs.
+    pub names: HashSet<String>,
     /// What loads them.
     pub command: OwnCommand,
     /// Pairs.
@@ -53,6 +64,10 @@ pub struct Proof {
     pub machine: String,
     /// The command as one line.
     pub command: String,
+    /// The program that this is.
+    pub program: String,
+    /// Directories that the agent watched.
+    pub watched: Vec<String>,
     /// How many files, and their bytes.
     pub files: usize,
     /// Their bytes.
@@ -67,8 +82,10 @@ pub struct Proof {
     pub without_summary: Summary,
     /// The same with the agent.
     pub with_summary: Summary,
-    /// A run with everything in memory.
+    /// A run with what the one before it had left in memory.
     pub cached: f64,
+    /// Bytes of the files that were there before it.
+    pub cached_bytes: u64,
     /// Bytes a second that the disk delivers by `O_DIRECT` with several requests at once; `None` where it cannot be asked so.
     pub device_rate: Option<Rate>,
     /// Seconds in which the disk itself delivers what the command read.
@@ -83,8 +100,23 @@ pub struct Proof {
     pub notes: Vec<String>,
 }
 
-/// What an agent said of a run.
+/// What was measured.
 #[derive(Debug, Default)]
+struct Measured {
+    without: Vec<Ran>,
+    with: Vec<Ran>,
+    /// Bytes of the files that each run without left in memory.
+    resident: Vec<f64>,
+    told: Vec<Told>,
+    cached: f64,
+    cached_bytes: u64,
+    device_rate: Option<Rate>,
+    /// Memory that there was for it.
+    memory: u64,
+}
+
+/// What an agent said of a run.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Told {
     warmed: u64,
     skipped: Vec<String>,
@@ -97,7 +129,6 @@ struct Told {
 pub fn run(claim: &Claim) -> Result<Proof> {
     let program = room::this_program()?;
     let busy = report::busy();
-    let bytes: u64 = claim.files.iter().map(|file| file.size).sum();
     // Refused, if at all, before anything is run.
     files::evict(&claim.files)?;
     let progress = if claim.command.shows() {
@@ -106,8 +137,19 @@ pub fn run(claim: &Claim) -> Result<Proof> {
         Progress::new(60.0)
     };
     progress.step("what the disk can do");
-    let device_rate = device_rate(&claim.files);
-    let (mut without, mut with, mut read, mut told) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut measured = Measured {
+        memory: room::memory_left().0,
+        device_rate: device_rate(&claim.files),
+        ..Measured::default()
+    };
+    progress.step("a run that is not counted");
+    claim
+        .command
+        .run()
+        .context("the run before the first, which is not counted")?;
+    progress.step("from memory");
+    measured.cached_bytes = files::resident(&claim.files)?;
+    measured.cached = claim.command.run().context("the run from memory")?.seconds;
     for run in 0..claim.runs {
         // In alternating order, so that what changes over time does not fall on one side.
         for turn in 0..2 {
@@ -116,28 +158,25 @@ pub fn run(claim: &Claim) -> Result<Proof> {
             progress.step(&format!("run {} of {}, {who}", run + 1, claim.runs));
             let context = || format!("run {} {who}", run + 1);
             if helped {
-                let (seconds, said) = with_agent(claim, &program).with_context(context)?;
-                with.push(seconds);
-                told.push(said);
+                let (ran, said) = with_agent(claim, &program).with_context(context)?;
+                measured.with.push(ran);
+                measured.told.push(said);
             } else {
                 files::evict(&claim.files).with_context(context)?;
-                without.push(claim.command.run().with_context(context)?);
-                read.push(files::resident(&claim.files)? as f64);
+                measured.without.push(claim.command.run().with_context(context)?);
+                measured.resident.push(files::resident(&claim.files)? as f64);
             }
-            let done = (run * 2 + turn + 1) as f64;
-            progress.expect((claim.runs as f64 * 2.0 + 1.0) / done);
+            let done = (run * 2 + turn + 3) as f64;
+            progress.expect((claim.runs as f64 * 2.0 + 2.0) / done);
         }
     }
-    progress.step("from memory");
-    // What a run with the agent left in memory is all that the command reads.
-    let cached = claim.command.run().context("the run from memory")?;
     progress.finish();
-    let mut proof = evaluate(claim, bytes, (without, with, cached), &read, device_rate, &told);
+    let mut proof = evaluate(claim, measured);
     proof.notes.extend(busy);
     Ok(proof)
 }
 
-fn with_agent(claim: &Claim, program: &Path) -> Result<(f64, Told)> {
+fn with_agent(claim: &Claim, program: &Path) -> Result<(Ran, Told)> {
     let (first, others) = claim.watched.split_first().context("nothing to watch")?;
     let agent = others
         .iter()
@@ -145,18 +184,23 @@ fn with_agent(claim: &Claim, program: &Path) -> Result<(f64, Told)> {
     // Ready before the files are made cold: it knows them, and nothing of them is in memory.
     let agent = agent.start(None)?;
     files::evict(&claim.files)?;
-    let seconds = claim.command.run()?;
-    Ok((seconds, told(&agent.stop()?)))
+    let ran = claim.command.run()?;
+    let stopped = agent.stop()?;
+    stopped.served()?;
+    Ok((ran, told(&stopped.lines, &claim.names)))
 }
 
-/// What the receipts say.
-fn told(stopped: &Stopped) -> Told {
+/// What the receipts of these models say.
+fn told(lines: &[String], names: &HashSet<String>) -> Told {
     let mut told = Told::default();
-    for line in &stopped.lines {
+    for line in lines {
         let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
             continue;
         };
         let receipt = &line["receipt"];
+        if !receipt["model"].as_str().is_some_and(|model| names.contains(model)) {
+            continue;
+        }
         let bytes = |field: &str| receipt[field].as_u64().unwrap_or(0);
         told.warmed += bytes("warmed_in_time") + bytes("warmed_late");
         let skipped = receipt["skipped"].as_array().into_iter().flatten();
@@ -164,6 +208,15 @@ fn told(stopped: &Stopped) -> Told {
             .extend(skipped.filter_map(|reason| reason.as_str()).map(str::to_owned));
     }
     told
+}
+
+/// Bytes that a command reads: of what it leaves in memory and what it had read from disks the larger, and all there is where that does not fit into memory.
+fn asked(bytes: u64, resident: u64, from_disks: u64, memory: u64) -> u64 {
+    if bytes > memory {
+        bytes
+    } else {
+        resident.max(from_disks)
+    }
 }
 
 /// Bytes a second by direct reads of the files, the largest first.
@@ -186,19 +239,18 @@ fn device_rate(files: &[OwnFile]) -> Option<Rate> {
     (report.seconds > 0.0 && report.bytes > 0).then(|| Rate(report.bytes as f64 / report.seconds))
 }
 
-fn evaluate(
-    claim: &Claim,
-    bytes: u64,
-    (without, with, cached): (Vec<f64>, Vec<f64>, f64),
-    read: &[f64],
-    device_rate: Option<Rate>,
-    told: &[Told],
-) -> Proof {
-    let read = stats::median(read).max(0.0);
-    let limit = device_rate.filter(|_| read > 0.0).map(|rate| read / rate.0);
+fn evaluate(claim: &Claim, measured: Measured) -> Proof {
+    let bytes = claim.files.iter().map(|file| file.size).fold(0, u64::saturating_add);
+    let seconds = |runs: &[Ran]| runs.iter().map(|ran| ran.seconds).collect::<Vec<_>>();
+    let (without, with) = (seconds(&measured.without), seconds(&measured.with));
+    let read = stats::median(&measured.resident).max(0.0);
+    let from_disks = stats::median(&measured.without.iter().map(|ran| ran.read as f64).collect::<Vec<_>>());
+    let asked = asked(bytes, read as u64, from_disks as u64, measured.memory);
+    let from_memory = measured.cached_bytes as f64 >= CACHED * asked as f64;
+    let limit = measured.device_rate.filter(|_| read > 0.0).map(|rate| read / rate.0);
     let times = Times {
         without: stats::median(&without),
-        cached,
+        cached: from_memory.then_some(measured.cached),
         // Of a command that reads past the page cache, or something else, nothing is known.
         limit: limit.filter(|_| read >= READ * bytes as f64),
     };
@@ -207,8 +259,9 @@ fn evaluate(
         device: "your disk",
     };
     let verdict = verdict::judge(&stats::paired_ratios(&without, &with), times, words);
-    let warmed = stats::median(&told.iter().map(|told| told.warmed as f64).collect::<Vec<_>>()) as u64;
-    let mut skipped: Vec<String> = told.iter().flat_map(|told| told.skipped.clone()).collect();
+    let warmed: Vec<f64> = measured.told.iter().map(|told| told.warmed as f64).collect();
+    let warmed = stats::median(&warmed) as u64;
+    let mut skipped: Vec<String> = measured.told.iter().flat_map(|told| told.skipped.clone()).collect();
     skipped.sort();
     skipped.dedup();
     let mut notes = Vec::new();
@@ -216,6 +269,13 @@ fn evaluate(
         notes.push(format!(
             "the command left {} of these files in memory: either it does not read them, or it reads past the page cache (O_DIRECT), where nothing can be warmed",
             ByteCount(read as u64)
+        ));
+    }
+    if !from_memory {
+        notes.push(format!(
+            "what the command waits for is not known: before the run from memory {} of the {} that it reads were there",
+            ByteCount(measured.cached_bytes),
+            ByteCount(asked)
         ));
     }
     if warmed == 0 {
@@ -226,8 +286,14 @@ fn evaluate(
         };
         notes.push(format!("the agent brought nothing in: {why}"));
     }
-    if device_rate.is_none() {
+    if measured.device_rate.is_none() {
         notes.push("what the disk itself can do is not known: its file system takes no O_DIRECT".into());
+    }
+    if let Some(ran) = measured.without.iter().find(|ran| !ran.left.is_empty()) {
+        notes.push(format!(
+            "the command left processes behind, which were ended after each run: {}",
+            ran.left.join(", ")
+        ));
     }
     if let Some(user) = claim.command.user() {
         notes.push(format!("the command was run as {user}, who called sudo"));
@@ -235,10 +301,13 @@ fn evaluate(
     if verdict.outcome == Outcome::TooFew {
         notes.push(format!("--runs {} or more gives a verdict", verdict::FEWEST));
     }
+    let told = |path: &Path| path.to_string_lossy().into_owned();
     Proof {
         version: env!("CARGO_PKG_VERSION"),
         machine: report::machine(),
         command: claim.command.line(),
+        program: told(claim.command.program()),
+        watched: claim.watched.iter().map(|dir| told(dir)).collect(),
         files: claim.files.len(),
         bytes,
         read: read as u64,
@@ -246,8 +315,9 @@ fn evaluate(
         with_summary: stats::summary(&with),
         without,
         with,
-        cached,
-        device_rate,
+        cached: measured.cached,
+        cached_bytes: measured.cached_bytes,
+        device_rate: measured.device_rate,
         limit,
         warmed,
         skipped,
@@ -268,4 +338,94 @@ pub fn check(runs: usize) -> Result<()> {
         verdict::FEWEST
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::verdict::Bound;
+
+    /// A claim of one file of 1 GiB, and what may have been measured of it.
+    fn measured() -> (tempfile::TempDir, Claim, Measured) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+        let claim = Claim {
+            files: files::collect(&[path]).unwrap(),
+            watched: vec![dir.path().to_owned()],
+            names: HashSet::from(["model".to_owned()]),
+            command: OwnCommand::new(&["true".into()], command::Output::Hidden).unwrap(),
+            runs: 6,
+        };
+        let ran = |seconds| Ran {
+            seconds,
+            read: 1 << 30,
+            left: Vec::new(),
+        };
+        let measured = Measured {
+            without: vec![ran(10.0); 6],
+            with: vec![ran(10.0); 6],
+            resident: vec![(1u64 << 30) as f64; 6],
+            told: Vec::new(),
+            cached: 9.9,
+            cached_bytes: 1 << 30,
+            device_rate: Some(Rate(1e9)),
+            memory: 8 << 30,
+        };
+        (dir, claim, measured)
+    }
+
+    #[test]
+    fn that_a_command_hardly_waits_is_said_only_of_one_that_was_in_memory() {
+        let judge = |change: fn(&mut Measured)| {
+            let (_dir, claim, mut measured) = measured();
+            change(&mut measured);
+            evaluate(&claim, measured)
+        };
+        let all = judge(|_| {});
+        assert_eq!(all.verdict.bound, Bound::Work, "{all:?}");
+        assert!(!all.notes.iter().any(|note| note.contains("from memory")), "{all:?}");
+        let unknown = |change: fn(&mut Measured)| {
+            let proof = judge(change);
+            assert_eq!(proof.verdict.bound, Bound::Unknown, "{proof:?}");
+            assert!(!proof.verdict.sentence.contains("hardly"), "{proof:?}");
+            proof.notes
+        };
+        let told = |notes: &[String]| notes.iter().any(|note| note.contains("before the run from memory"));
+        // Larger than memory: a part of it stays, and is all that can.
+        let notes = unknown(|measured| {
+            measured.memory = 1 << 29;
+            measured.cached_bytes = 1 << 29;
+            measured.resident = vec![(1u64 << 29) as f64; 6];
+            measured.without.iter_mut().for_each(|ran| ran.read = 0);
+        });
+        assert!(told(&notes), "{notes:?}");
+        // It reads past the page cache.
+        let notes = unknown(|measured| {
+            measured.cached_bytes = 0;
+            measured.resident = vec![0.0; 6];
+        });
+        assert!(told(&notes), "{notes:?}");
+        // A quarter of it had left memory again.
+        let notes = unknown(|measured| measured.cached_bytes = 3 << 28);
+        assert!(told(&notes), "{notes:?}");
+        // The disk could not be asked.
+        unknown(|measured| measured.device_rate = None);
+    }
+
+    #[test]
+    fn only_receipts_of_these_files_count() {
+        let names = HashSet::from(["llama:8b".to_owned()]);
+        let receipt = |model: &str, bytes: u64| {
+            let receipt = serde_json::json!({ "model": model, "warmed_in_time": bytes, "warmed_late": 1, "skipped": ["resident"] });
+            serde_json::json!({ "event": "receipt", "receipt": receipt }).to_string()
+        };
+        let lines = [receipt("llama:8b", 5), receipt("other", 100), "no JSON".to_owned()];
+        let wanted = Told {
+            warmed: 6,
+            skipped: vec!["resident".into()],
+        };
+        assert_eq!(told(&lines, &names), wanted);
+        assert_eq!(told(&lines[1..], &names), Told::default());
+    }
 }

@@ -259,6 +259,7 @@ impl Reader {
     /// # Errors
     /// When the process cannot be started.
     pub fn start(&self, group: Option<&IoLimit>) -> Result<RunningReader> {
+        sweep::rest_if_interrupted();
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)

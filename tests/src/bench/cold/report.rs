@@ -7,7 +7,7 @@ use crate::{readers::Kind, stats::Summary};
 
 /// How to read the table.
 pub const NOTE: &str = "Seconds are medians ± distance between the quartiles. limit: O_DIRECT at depth. over: with / max(limit, cached); what shards \
-     work on the processor is part of cached. with/without: bootstrap 95 % interval of the median of paired ratios. ~: stopped early and extrapolated.";
+     work on the processor is part of cached. with/without: interval of the median of paired ratios by the sign test, 95 % from six pairs on and their whole range below. ~: stopped early and extrapolated.";
 
 /// With the agent, a load that requests bind ends within this of the larger of limit and cached.
 const FLOOR: f64 = 1.15;
