@@ -21,7 +21,7 @@ mod swap;
 mod tests;
 mod wsl;
 
-use std::{io, path::PathBuf};
+use std::{ffi::OsString, io, os::unix::ffi::OsStringExt, path::PathBuf};
 
 use serde::Serialize;
 
@@ -60,7 +60,7 @@ pub struct Running {
     pub pid: u32,
     /// Its event mode.
     pub mode: String,
-    /// The directories that it watches and that are there.
+    /// The directories that it watches, those that are not there included.
     pub directories: Vec<PathBuf>,
 }
 
@@ -160,37 +160,40 @@ pub fn examine(question: Question) -> Report {
     Facts::gather(&Machine::own(), question, tried, found).report()
 }
 
-/// Directories with models, as `--watch auto` finds them.
-fn found() -> Vec<PathBuf> {
+/// Directories with models, as `--watch auto` finds them; as bytes, since a path need not be UTF-8.
+fn found() -> Vec<Vec<u8>> {
     let findings = Finder::default().look();
-    findings
-        .watch
-        .iter()
-        .map(|suggestion| suggestion.top.native())
-        .collect()
+    let paths = findings.watch.iter().map(|suggestion| suggestion.top.native());
+    paths.map(|path| path.into_os_string().into_vec()).collect()
 }
 
 impl Facts {
-    fn gather(machine: &Machine, question: Question, tried: Tried, found: impl FnOnce() -> Vec<PathBuf>) -> Self {
+    fn gather(machine: &Machine, question: Question, tried: Tried, found: impl Fn() -> Vec<Vec<u8>>) -> Self {
         let Question { watch, auto, agent } = question;
-        let running = match &agent {
-            Some(Ok(running)) => running.directories.clone(),
-            _ => Vec::new(),
+        let (process, running) = match &agent {
+            Some(Ok(running)) => (Some(running.pid), running.directories.clone()),
+            _ => (None, Vec::new()),
         };
         let (chosen, paths) = match (watch.is_empty(), running.is_empty()) {
-            _ if auto => (Chosen::Found, [watch, found()].concat()),
-            (false, _) => (Chosen::Named, watch),
-            (true, false) => (Chosen::Running, running),
-            (true, true) => (Chosen::Found, found()),
+            (false, _) if !auto => (Chosen::Named, watch),
+            (true, false) if !auto => (Chosen::Running, running),
+            // It looks at what strangers name: half of the time is left for what was found.
+            _ => match machine.half().ask(&[()], |()| found()).pop().flatten() {
+                Some(found) => {
+                    let found = found.into_iter().map(|path| OsString::from_vec(path).into());
+                    (Chosen::Found, watch.into_iter().chain(found).collect())
+                }
+                None => (Chosen::Silent, watch),
+            },
         };
         Self {
             agent,
             kernel: kernel::gather(machine, tried.cachestat),
             memory: memory::gather(machine),
             swap: swap::gather(machine),
-            cgroups: cgroups::gather(machine),
+            cgroups: cgroups::gather(machine, process),
             chosen,
-            roots: roots::gather(machine, &paths),
+            roots: roots::gather(machine, &paths, chosen),
             loops: devices::gather_loops(machine),
             settings: settings::gather(machine),
             wsl: wsl::gather(machine),
@@ -211,7 +214,7 @@ impl Facts {
             events::findings(&self.tried.events, kernel, &self.tried.rights),
             memory::findings(&self.memory, kernel),
             swap::findings(&self.swap),
-            cgroups::findings(&self.cgroups, self.memory.total),
+            cgroups::findings(&self.cgroups, self.memory.total, &devices),
             file_systems::findings(&self.roots, self.chosen, mode),
             devices::findings(&devices, &self.loops, kernel.version),
             fuse::findings(&self.tried.fuse, kernel),

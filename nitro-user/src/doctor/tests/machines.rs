@@ -1,7 +1,11 @@
 //! Machines of several kinds: what is said of each, and what that comes to.
 
 use super::{
-    super::{Outcome, Running, finding::Weight, of_agent},
+    super::{
+        Outcome, Running,
+        finding::{Subject, Weight},
+        of_agent,
+    },
     *,
 };
 
@@ -369,4 +373,172 @@ fn an_agent_that_could_do_better_is_told_to_start_again() {
     assert_eq!(state(running("0.0.1", "page-cache")), State::Degraded);
     assert_eq!(state(Err("no agent answers".into())), State::Info);
     assert!(of_agent(None, None).is_empty());
+}
+
+/// An agent that runs as process 812, in its own group.
+fn with_agent(tree: &Tree) -> Report {
+    let running = Running {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: 812,
+        mode: "page-cache".into(),
+        directories: vec!["/models".into()],
+    };
+    let question = Question {
+        agent: Some(Ok(running)),
+        ..Question::default()
+    };
+    let report = Facts::gather(&tree.machine(), question, tried([true; 4]), Vec::new).report();
+    assert_sound(&report);
+    report
+}
+
+#[test]
+fn the_limits_are_those_of_the_agent_that_runs() {
+    let tree = Tree::whole();
+    tree.file("sys/fs/cgroup/user.slice/memory.max", "1048576\n");
+    tree.file("sys/fs/cgroup/user.slice/memory.current", "0\n");
+    tree.file("sys/fs/cgroup/system.slice/agent/memory.max", "max\n");
+    tree.file("sys/fs/cgroup/system.slice/memory.swap.max", "1073741824\n");
+    tree.file("sys/fs/cgroup/system.slice/agent/memory.swap.max", "max\n");
+    tree.file("proc/812/cgroup", "0::/system.slice/agent\n");
+    let limit = |report: &Report| (state(report, "memory limit"), of(report, "memory limit").value.clone());
+    let (state, value) = limit(&with_agent(&tree));
+    assert_eq!(state, State::Degraded, "another program has that number");
+    assert!(value.contains("/user.slice, the group of this process"), "{value}");
+    tree.file("proc/812/comm", "nitro-agent\n");
+    let report = with_agent(&tree);
+    assert_eq!(
+        limit(&report),
+        (
+            State::Ok,
+            "none for /system.slice/agent, the group of the agent that runs".to_owned()
+        )
+    );
+    assert!(
+        of(&report, "swap limit")
+            .value
+            .starts_with("1 GiB for /system.slice/agent")
+    );
+}
+
+#[test]
+fn idle_pages_of_files_are_room() {
+    let tree = Tree::whole();
+    let group = "sys/fs/cgroup/user.slice";
+    for (file, text) in [
+        ("memory.max", "12884901888\n"),
+        ("memory.current", "12884901888\n"),
+        ("memory.stat", "anon 1\ninactive_file 10737418240\n"),
+    ] {
+        tree.file(&format!("{group}/{file}"), text);
+    }
+    let report = tree.report();
+    assert_eq!(
+        of(&report, "memory limit").state,
+        State::Ok,
+        "it is full of what it read"
+    );
+    assert!(of(&report, "memory limit").value.starts_with("10 GiB left"));
+}
+
+#[test]
+fn limits_on_other_disks_cost_nothing() {
+    let tree = Tree::whole();
+    tree.disk("sdb", (8, 16), "none", 128, 1280);
+    let limits = "sys/fs/cgroup/user.slice/io.max";
+    tree.file(limits, "8:16 rbps=1048576 wbps=max riops=max wiops=max\n");
+    let report = tree.report();
+    assert_eq!(state(&report, "read limits"), State::Ok);
+    assert_eq!(state(&report, "other devices' read limits"), State::Info);
+    assert_eq!(report.verdict.outcome, Outcome::Ok);
+    // The limit is on the disk, the directory on a partition of it.
+    tree.file(limits, "259:0 rbps=max wbps=max riops=100 wiops=max\n");
+    assert_eq!(state(&tree.report(), "read limits"), State::Degraded);
+}
+
+#[test]
+fn a_group_outside_of_what_is_seen_is_no_missing_controller() {
+    let tree = Tree::whole();
+    tree.file("proc/self/cgroup", "0::/../../elsewhere\n");
+    let report = tree.report();
+    assert_eq!(state(&report, "version"), State::Ok);
+    assert!(of(&report, "limits").value.contains("outside"));
+    assert!(report.findings.iter().all(|finding| finding.name != "memory limit"));
+}
+
+#[test]
+fn root_in_a_container_hears_what_the_container_lacks() {
+    let mut tried = tried([false; 4]);
+    tried.rights.ebpf = vec!["CAP_BPF".into(), "CAP_SYS_PTRACE".into()];
+    tried.rights.fanotify = vec!["CAP_SYS_ADMIN".into()];
+    let report = Tree::whole().report_on(&["/models"], tried);
+    let remedy = of(&report, "capabilities").remedy.as_deref().unwrap();
+    assert!(
+        remedy.contains("BPF, SYS_PTRACE") && remedy.contains("--cap-add"),
+        "{remedy}"
+    );
+    for finding in &report.findings {
+        let remedy = finding.remedy.as_deref().unwrap_or_default();
+        let is_of_rights = !matches!(finding.subject, Subject::Fuse);
+        assert!(!is_of_rights || !remedy.contains("sudo"), "{finding:?}");
+    }
+    assert!(!report.verdict.words.contains("sudo"), "{}", report.verdict.words);
+}
+
+#[test]
+fn a_kernel_that_should_have_page_cache_mode_and_refuses_it_is_degraded() {
+    let tree = Tree::whole();
+    let works = [false, true, true, true];
+    let report = tree.report_on(&["/models"], tried(works));
+    assert_eq!(state(&report, "auto"), State::Degraded);
+    assert_eq!(report.verdict.outcome, Outcome::Degraded);
+    tree.file("proc/sys/kernel/osrelease", "6.11.5-generic\n");
+    assert_eq!(state(&tree.report_on(&["/models"], tried(works)), "auto"), State::Ok);
+}
+
+#[test]
+fn remedies_of_modes_follow_what_went_wrong() {
+    let tree = Tree::whole();
+    let remedy = |why: &str, mode: &str| {
+        let mut tried = tried([false; 4]);
+        for trial in &mut tried.events {
+            trial.outcome = Err(why.to_owned());
+        }
+        let report = tree.report_on(&["/models"], tried);
+        of(&report, mode).remedy.clone().unwrap()
+    };
+    assert!(remedy("EMFILE: Too many open files", "fanotify").contains("max_user_groups"));
+    assert!(remedy("Operation not permitted (os error 1)", "fanotify").contains("sandbox"));
+    assert!(remedy("ENOSYS: Function not implemented", "fanotify").contains("CONFIG_FANOTIFY"));
+    assert!(remedy("Cannot allocate memory", "page-cache").contains("memory"));
+}
+
+#[test]
+fn every_part_of_damon_that_takes_pages_is_stopped() {
+    let tree = Tree::whole();
+    tree.file("sys/module/damon_reclaim/parameters/enabled", "Y\n");
+    for daemon in 0..2 {
+        let place = format!("sys/kernel/mm/damon/admin/kdamonds/{daemon}");
+        tree.file(&format!("{place}/state"), "on\n");
+        for scheme in 0..2 {
+            tree.file(&format!("{place}/contexts/0/schemes/{scheme}/action"), "pageout\n");
+        }
+    }
+    let report = tree.report();
+    let remedy = of(&report, "proactive reclaim").remedy.as_deref().unwrap();
+    assert_eq!(remedy.matches("echo").count(), 3, "{remedy}");
+}
+
+#[test]
+fn loop_devices_of_a_container_are_those_that_it_is_given() {
+    let tree = Tree::whole();
+    tree.remove("dev/loop-control");
+    let remedy = |tree: &Tree| of(&tree.report(), "loop devices").remedy.clone().unwrap();
+    assert!(
+        remedy(&tree).contains("give it the devices"),
+        "the driver is there: {}",
+        remedy(&tree)
+    );
+    tree.remove("sys/module/loop");
+    assert!(remedy(&tree).starts_with("modprobe loop"));
 }
