@@ -18,9 +18,6 @@ const CGROUPS: Subject = Subject::Cgroups;
 const MOST_LEVELS: usize = 32;
 const MOST_LIMITS: usize = 16;
 
-/// What the kernel calls the program's process.
-const PROGRAM: &str = "nitro-agent";
-
 /// What a machine tells of its control groups.
 #[derive(Debug)]
 pub struct Facts {
@@ -53,12 +50,7 @@ pub struct ReadLimit {
 
 /// Looks at a machine, where `agent` is the process of an agent that runs.
 pub fn gather(machine: &Machine, agent: Option<u32>) -> Facts {
-    // One in a container has a number of its own there, which is another process here.
-    let table_of = |process: u32| {
-        let is_it = machine.word(format!("/proc/{process}/comm")).as_deref() == Some(PROGRAM);
-        is_it.then(|| machine.text(format!("/proc/{process}/cgroup")))?
-    };
-    let its = agent.and_then(table_of);
+    let its = agent.and_then(|process| machine.text(format!("/proc/{process}/cgroup")));
     let is_of_agent = its.is_some();
     let table = its.or_else(|| machine.text("/proc/self/cgroup")).unwrap_or_default();
     let memory = cgroup::of_table(&table, &machine.path("/"));

@@ -32,6 +32,9 @@ const MOST_TEXT: usize = 64 << 10;
 const MOST_NAMES: usize = 256;
 const MOST_ENTRIES: usize = 65_536;
 
+/// What the kernel calls the agent's process.
+const PROGRAM: &str = "nitro-agent";
+
 /// How long all looks together may take at file systems that may not answer.
 pub const PATIENCE: Duration = Duration::from_secs(6);
 
@@ -130,6 +133,11 @@ impl Machine {
         let mut names: Vec<String> = names.filter(|name| is_wanted(name)).take(MOST_NAMES).collect();
         names.sort();
         names
+    }
+
+    /// Whether the process is one of the agent's: one in a container has a number of its own there, which is another process here.
+    pub fn is_agent(&self, process: u32) -> bool {
+        self.word(format!("/proc/{process}/comm")).as_deref() == Some(PROGRAM)
     }
 
     /// The mount table of the processes that see what we see; empty where it cannot be read.

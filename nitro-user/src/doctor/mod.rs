@@ -171,7 +171,10 @@ impl Facts {
     fn gather(machine: &Machine, question: Question, tried: Tried, found: impl Fn() -> Vec<Vec<u8>>) -> Self {
         let Question { watch, auto, agent } = question;
         let (process, running) = match &agent {
-            Some(Ok(running)) => (Some(running.pid), running.directories.clone()),
+            Some(Ok(running)) => (
+                Some(running.pid).filter(|process| machine.is_agent(*process)),
+                running.directories.clone(),
+            ),
             _ => (None, Vec::new()),
         };
         let (chosen, paths) = match (watch.is_empty(), running.is_empty()) {
@@ -195,7 +198,7 @@ impl Facts {
             chosen,
             roots: roots::gather(machine, &paths, chosen),
             loops: devices::gather_loops(machine),
-            settings: settings::gather(machine),
+            settings: settings::gather(machine, process),
             wsl: wsl::gather(machine),
             tried,
         }

@@ -117,11 +117,20 @@ fn together(bed: &Bed, kind: Kind, processes: usize) -> Result<String> {
     let report = bed.reader(kind, None)?.wait()?;
     bed.ensure_truth(&report)?;
     until("a receipt", || Ok(!receipts(&agent).is_empty()))?;
-    let count = settled(|| Ok(receipts(&agent).len()))?;
-    ensure!(count == 1, "{count} receipts: {}", brief(&receipts(&agent)));
-    let receipt = receipts(&agent).remove(0);
-    let pids = receipt["pids"].as_array().map_or(0, Vec::len);
-    ensure!(pids == processes, "{pids} processes: {receipt}");
+    settled(|| Ok(receipts(&agent).len()))?;
+    let mut all = receipts(&agent);
+    all.sort_by_key(|receipt| receipt["began"].as_u64());
+    // Whoever begins when the others have ended, which emulated processors make of one of eight now and then, has a load of his own; nobody else has.
+    let are_apart = all
+        .windows(2)
+        .all(|two| two[0]["ended"].as_u64() <= two[1]["began"].as_u64());
+    ensure!(are_apart, "{} receipts: {}", all.len(), brief(&all));
+    let pids: usize = all
+        .iter()
+        .map(|receipt| receipt["pids"].as_array().map_or(0, Vec::len))
+        .sum();
+    ensure!(pids == processes, "{pids} processes: {}", brief(&all));
+    let receipt = all.remove(0);
     let demanded = demanded(&receipt)?;
     ensure!(demanded.abs_diff(MODEL) <= MODEL / 20, "{demanded} demanded: {receipt}");
     // Eight processes on two processors that are emulated are slower than any disk, with help and without.

@@ -94,7 +94,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value = "all")]
     kernel: Which,
     /// Seconds until a machine that does not end is ended.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 480)]
     timeout: u64,
     /// Also print what the machine prints.
     #[arg(long)]

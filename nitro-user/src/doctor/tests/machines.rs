@@ -422,6 +422,28 @@ fn the_limits_are_those_of_the_agent_that_runs() {
 }
 
 #[test]
+fn watches_are_short_when_the_agent_has_nearly_all() {
+    let tree = Tree::whole();
+    tree.file("proc/812/comm", "nitro-agent\n");
+    tree.file("proc/812/cgroup", "0::/\n");
+    let watches = "inotify wd:1 ino:2 sdev:800001 mask:fce ignored_mask:0 fhandle-bytes:8\n".repeat(100);
+    tree.file("proc/812/fdinfo/7", format!("pos:\t0\nflags:\t02004000\n{watches}"));
+    tree.file("proc/812/fdinfo/8", "pos:\t0\n");
+    for (limit, expected) in [(100, State::Degraded), (125, State::Degraded), (126, State::Ok)] {
+        tree.file("proc/sys/fs/inotify/max_user_watches", format!("{limit}\n"));
+        let report = with_agent(&tree);
+        let finding = of(&report, "inotify watches");
+        assert_eq!(finding.state, expected, "{finding:?}");
+        assert!(finding.value.contains("has 100"), "{finding:?}");
+    }
+    assert_eq!(
+        state(&tree.report(), "inotify watches"),
+        State::Degraded,
+        "few for anybody"
+    );
+}
+
+#[test]
 fn idle_pages_of_files_are_room() {
     let tree = Tree::whole();
     let group = "sys/fs/cgroup/user.slice";
