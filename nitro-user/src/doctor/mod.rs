@@ -21,7 +21,7 @@ mod swap;
 mod tests;
 mod wsl;
 
-use std::{ffi::OsString, io, os::unix::ffi::OsStringExt, path::PathBuf};
+use std::{ffi::OsString, io, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
@@ -34,11 +34,14 @@ use self::{
 use crate::{
     discover::finder::Finder,
     source::attach::EventMode,
-    sys::{self, confine},
+    sys::{self, confine, fork},
 };
 
 /// What is lost where the agent cannot use the kernel's own chain of readahead: see `warm::chain`.
 const NO_CHAIN: &str = "what is warmed comes in as single pages of 4 KiB: up to a third more requests to the device, and 2 GiB of a mapping take 0.25 s to touch instead of 0.03";
+
+/// How long threads that were told to end may take.
+const THREADS: Duration = Duration::from_secs(2);
 
 /// What is asked.
 #[derive(Debug, Default)]
@@ -152,6 +155,10 @@ struct Facts {
 /// Looks at this machine. The calling thread gives up its rights on the way, as the agent does: to be called last, and before there is another thread.
 pub fn examine(question: Question) -> Report {
     let tried = Tried::now();
+    // Threads of what was tried keep their rights, and would be in the way of asking by copies of this process.
+    if !fork::alone_within(THREADS) {
+        tracing::debug!("threads of what was tried go on");
+    }
     // From here on what others have written is read.
     let confined = confine::confine(&[]);
     for refused in &confined.refused {

@@ -274,9 +274,8 @@ impl Drop for Overlay {
 fn a_server_that_takes_requests_and_is_silent_holds_nobody() {
     scenario(64, |bed| {
         let state = ScratchDir::new(&base()).unwrap();
-        let [net, low, merged] = ["net", "low", "merged"].map(|name| bed.dir(name).canonicalize().unwrap());
-        fs::create_dir(bed.dir("here")).unwrap();
-        let here = bed.dir("here").canonicalize().unwrap();
+        let [net, low, merged, here] =
+            ["net", "low", "merged", "here"].map(|name| bed.dir(name).canonicalize().unwrap());
         let mute = Mute::mounted(&net).unwrap();
         let layers = format!("lowerdir={}:{}", low.display(), net.display());
         mount(
