@@ -137,7 +137,8 @@ fn of_place(place: &Place, mode: Option<EventMode>) -> Finding {
     if !place.is_asked {
         value += match judge::foreign(&mount.kind) {
             Some(FileSystem::Fuse) => "; the process was not asked whether the directory is there",
-            _ => "; the server was not asked whether the directory is there",
+            Some(_) => "; the server was not asked whether the directory is there",
+            None => "; this user may not see whether the directory is there",
         };
     }
     let name = place.path.to_string_lossy();

@@ -1,6 +1,7 @@
 //! The doctor on machines that tests have made of files.
 
 mod hostile;
+mod limits;
 mod machines;
 mod places;
 
