@@ -137,7 +137,9 @@ fn of_place(place: &Place, mode: Option<EventMode>) -> Finding {
     if !place.is_asked {
         value += match judge::foreign(&mount.kind) {
             Some(FileSystem::Fuse) => "; the process was not asked whether the directory is there",
-            Some(_) => "; the server was not asked whether the directory is there",
+            Some(FileSystem::Network) => "; the server was not asked whether the directory is there",
+            Some(FileSystem::Automount) => "; not looked into, which would mount something",
+            Some(FileSystem::Pseudo) => "",
             None => "; this user may not see whether the directory is there",
         };
     }
