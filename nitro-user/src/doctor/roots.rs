@@ -216,10 +216,7 @@ fn seen(table: &Mounts, path: &Path, is_asked: bool) -> Vec<Seen> {
         mount: mount.clone(),
         is_asked: true,
     });
-    here.into_iter()
-        .flat_map(|here| std::iter::once(here))
-        .chain(below)
-        .collect()
+    here.into_iter().chain(below).collect()
 }
 
 fn place(machine: &Machine, own: &Mounts, seen: &Seen, layer: Option<PathBuf>) -> Place {
