@@ -106,12 +106,13 @@ fn agent(socket: &Socket) -> anyhow::Result<Result<Running, String>> {
 }
 
 fn running(status: Status) -> Running {
-    let directories = status.directories.into_iter().filter(|directory| directory.present);
     Running {
         version: status.version,
         pid: status.pid,
         mode: status.mode,
-        directories: directories
+        directories: status
+            .directories
+            .into_iter()
             .map(|directory| directory.path.into())
             .take(MOST_DIRECTORIES)
             .collect(),

@@ -13,7 +13,7 @@ pub mod finder;
 pub mod judge;
 pub mod places;
 pub mod service;
-mod walk;
+pub mod walk;
 
 use std::path::PathBuf;
 

@@ -25,6 +25,9 @@ const CHAIN_KIB: u64 = 1024;
 /// What a driver without a limit of its own says, or more.
 const NO_LIMIT_KIB: u64 = i32::MAX as u64 / 1024;
 
+/// A page: less is nothing.
+const LEAST_KIB: u64 = 4;
+
 /// What the kernel reads ahead unless it is told otherwise, in KiB.
 const USUAL_KIB: u64 = 128;
 
@@ -43,6 +46,8 @@ pub struct Device {
     pub read_ahead: Option<(u64, PathBuf)>,
     /// The largest request, in KiB, the largest that the hardware takes, and the file of the first.
     pub request: Option<(u64, Option<u64>, PathBuf)>,
+    /// Numbers by which control groups know it and what is below it: `8:0`.
+    pub numbers: BTreeSet<String>,
     /// The disks that do the work: a device of several has the same name as its own only where it is one.
     pub disks: Vec<Disk>,
 }
@@ -63,6 +68,8 @@ pub struct Disk {
 pub struct Loops {
     /// `/dev/loop-control`, which makes more, is there.
     pub control: bool,
+    /// The kernel has the driver.
+    pub driver: bool,
     /// Devices that are there from the start.
     pub from_the_start: Option<u64>,
     /// Devices in use.
@@ -90,6 +97,7 @@ pub fn gather(machine: &Machine, mount: &Mount) -> Device {
             name: None,
             read_ahead: machine.number(&bdi).map(|kib| (kib, bdi)),
             request: None,
+            numbers: BTreeSet::new(),
             disks: Vec::new(),
         };
     };
@@ -101,10 +109,10 @@ pub fn gather(machine: &Machine, mount: &Mount) -> Device {
         Some((machine.number(&place)?, place))
     };
     let limit = queue.join("max_sectors_kb");
-    let mut disks = BTreeSet::new();
+    let (mut disks, mut numbers) = (BTreeSet::new(), BTreeSet::new());
     let whole = name_of_disk(machine, &block).or_else(|| name.clone());
     if let Some(whole) = whole {
-        collect(machine, &whole, MOST_LAYERS, &mut disks);
+        collect(machine, &whole, MOST_LAYERS, &mut disks, &mut numbers);
     }
     Device {
         number,
@@ -115,6 +123,7 @@ pub fn gather(machine: &Machine, mount: &Mount) -> Device {
         request: machine
             .number(&limit)
             .map(|kib| (kib, machine.number(queue.join("max_hw_sectors_kb")), limit)),
+        numbers,
         disks: disks.into_iter().collect(),
     }
 }
@@ -126,7 +135,8 @@ fn of_source(machine: &Machine, mount: &Mount) -> Option<PathBuf> {
     if !is_told || !source.starts_with("/dev") {
         return None;
     }
-    let place = machine.canonical(source).unwrap_or_else(|_| source.clone());
+    let place = machine.walk(Path::new("/"), &machine.mounts(), source);
+    let place = place.map_or_else(|_| source.clone(), |place| place.path);
     let block = Path::new("/sys/class/block").join(place.file_name()?);
     machine.has(&block).then_some(block)
 }
@@ -135,7 +145,7 @@ fn of_source(machine: &Machine, mount: &Mount) -> Option<PathBuf> {
 fn of_btrfs(machine: &Machine, mount: &Mount, name: &str) -> Option<(u64, PathBuf)> {
     const ALL: &str = "/sys/fs/btrfs";
     let all = if mount.kind == "btrfs" {
-        machine.names(ALL)
+        machine.names(ALL, |_| true)
     } else {
         Vec::new()
     };
@@ -168,17 +178,18 @@ fn name_of_disk(machine: &Machine, partition: &Path) -> Option<String> {
     })?
 }
 
-/// The disks below a block device: itself, where nothing is below.
-fn collect(machine: &Machine, name: &str, layers: usize, into: &mut BTreeSet<Disk>) {
+/// The disks below a block device: itself, where nothing is below. And the numbers of all on the way.
+fn collect(machine: &Machine, name: &str, layers: usize, into: &mut BTreeSet<Disk>, numbers: &mut BTreeSet<String>) {
     let place = Path::new("/sys/class/block").join(name);
-    let below = machine.names(place.join("slaves"));
+    numbers.extend(machine.word(place.join("dev")));
+    let below = machine.names(place.join("slaves"), |_| true);
     if into.len() >= MOST_DISKS {
         return;
     }
     if layers > 0 && !below.is_empty() {
         for one in below {
             let disk = name_of_disk(machine, &Path::new("/sys/class/block").join(&one)).unwrap_or(one);
-            collect(machine, &disk, layers - 1, into);
+            collect(machine, &disk, layers - 1, into, numbers);
         }
         return;
     }
@@ -192,16 +203,12 @@ fn collect(machine: &Machine, name: &str, layers: usize, into: &mut BTreeSet<Dis
 
 /// Looks at the machine's loop devices.
 pub fn gather_loops(machine: &Machine) -> Loops {
-    let devices = machine
-        .names("/sys/block")
-        .into_iter()
-        .filter(|name| name.starts_with("loop"));
+    let is_used = |name: &str| name.starts_with("loop") && machine.has(format!("/sys/block/{name}/loop/backing_file"));
     Loops {
         control: machine.has("/dev/loop-control"),
+        driver: machine.has("/sys/module/loop"),
         from_the_start: machine.number("/sys/module/loop/parameters/max_loop"),
-        in_use: devices
-            .filter(|name| machine.has(format!("/sys/block/{name}/loop/backing_file")))
-            .count(),
+        in_use: machine.names("/sys/block", is_used).len(),
     }
 }
 
@@ -249,7 +256,6 @@ fn read_ahead(device: &Device, name: &str) -> Finding {
     let Some((kib, place)) = &device.read_ahead else {
         return DEVICES.info(&line, "not told");
     };
-    let request = device.request.as_ref().map_or(0, |(kib, ..)| *kib);
     let set = |kib: u64| format!("echo {kib} > {}", place.display());
     let value = format!("{kib} KiB");
     if !device.is_block {
@@ -260,6 +266,14 @@ fn read_ahead(device: &Device, name: &str) -> Finding {
             format!("{value}; what is warmed on {kind} is asked for call by call"),
         );
     }
+    let Some((request, hardware, limit)) = &device.request else {
+        return DEVICES.info(
+            &line,
+            format!("{value}; the largest request is not told, so that what is warmed is asked for call by call"),
+        );
+    };
+    // What every remedy sets: none is to be undone by the next.
+    let usual = USUAL_KIB.min(*request).max(LEAST_KIB);
     match *kib {
         0 => DEVICES.degraded(
             &line,
@@ -268,7 +282,7 @@ fn read_ahead(device: &Device, name: &str) -> Finding {
                 "readers that are not helped get page after page from the device; {}",
                 super::NO_CHAIN
             ),
-            &set(USUAL_KIB),
+            &set(usual),
         ),
         kib if kib > CHAIN_KIB => DEVICES.degraded(
             &line,
@@ -276,18 +290,13 @@ fn read_ahead(device: &Device, name: &str) -> Finding {
             super::NO_CHAIN,
             &format!(
                 "{}, unless readers that are not helped are worth more: they profit from more",
-                set(if request == 0 {
-                    USUAL_KIB
-                } else {
-                    CHAIN_KIB.min(request)
-                })
+                set(CHAIN_KIB.min(*request).max(LEAST_KIB))
             ),
         ),
-        kib if kib > request => {
-            let (_, hardware, limit) = device.request.clone().unwrap_or_default();
+        kib if kib > *request => {
             let remedy = match hardware {
-                Some(hardware) if hardware >= kib => format!("echo {kib} > {}", limit.display()),
-                _ => set(request.max(4)),
+                Some(hardware) if *hardware >= kib => format!("echo {kib} > {}", limit.display()),
+                _ => set((*request).max(LEAST_KIB)),
             };
             DEVICES.degraded(
                 &line,
@@ -296,10 +305,12 @@ fn read_ahead(device: &Device, name: &str) -> Finding {
                 &remedy,
             )
         }
-        kib if kib < USUAL_KIB => DEVICES
+        kib if kib < usual => DEVICES
             .info(&line, value)
-            .losing("readers that are not helped ask for less at once than the kernel's usual 128 KiB")
-            .remedied(&set(USUAL_KIB)),
+            .losing(&format!(
+                "readers that are not helped ask for less at once than {usual} KiB, which is usual here"
+            ))
+            .remedied(&set(usual)),
         _ => DEVICES.ok(&line, value),
     }
 }
@@ -353,7 +364,11 @@ fn of_loops(loops: &Loops) -> Finding {
             NAME,
             format!("no /dev/loop-control{first}"),
             "nothing of the agent's: its tests and benches make disks of files",
-            "modprobe loop",
+            if loops.driver {
+                "the kernel has the driver: in a container, give it the devices /dev/loop-control and /dev/loop*"
+            } else {
+                "modprobe loop; in a container, on the host"
+            },
         )
         .aside()
 }

@@ -97,6 +97,13 @@ fn of_auto(taken: Option<EventMode>, kernel: &kernel::Facts, rights: &rights::Fa
         Some(mode @ EventMode::PageCache) => {
             Subject::Events.ok(NAME, format!("takes {mode} mode, which costs least and knows most"))
         }
+        // There the better mode should work.
+        Some(mode @ EventMode::Fentry) if kernel.version >= (6, 12) => Subject::Events.degraded(
+            NAME,
+            format!("takes {mode} mode, though this kernel should have page-cache mode"),
+            "a call that asks for much counts as one access, so that its reader is seen later",
+            newer,
+        ),
         Some(mode @ EventMode::Fentry) => Subject::Events.ok(
             NAME,
             format!(
@@ -163,7 +170,7 @@ fn of_mode(trial: &Trial, taken: Option<EventMode>, kernel: &kernel::Facts, righ
             // The verdict speaks of the mode that is taken.
             vec![
                 Subject::Events
-                    .missing(&name, why, &lost, remedy(trial.mode, kernel, rights))
+                    .missing(&name, why, &lost, remedy(trial.mode, why, kernel, rights))
                     .aside(),
             ]
         }
@@ -183,25 +190,70 @@ fn purpose(mode: EventMode) -> &'static str {
     }
 }
 
-fn remedy(mode: EventMode, kernel: &kernel::Facts, rights: &rights::Facts) -> &'static str {
+/// What the words of a refusal come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The kernel has it, and does not let us.
+    Forbidden,
+    /// Descriptors or groups are used up.
+    UsedUp,
+    /// There is no memory for it, or none may be locked.
+    NoMemory,
+    /// The kernel has it not, or says nothing else.
+    Lacking,
+}
+
+fn cause(why: &str) -> Cause {
+    let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    if says(&["Operation not permitted", "Permission denied", "EPERM", "EACCES"]) {
+        Cause::Forbidden
+    } else if says(&["Too many open files", "EMFILE", "ENFILE"]) {
+        Cause::UsedUp
+    } else if says(&["Cannot allocate memory", "Out of memory", "ENOMEM"]) {
+        Cause::NoMemory
+    } else {
+        Cause::Lacking
+    }
+}
+
+/// What can be done, by what went wrong.
+fn remedy(mode: EventMode, why: &str, kernel: &kernel::Facts, rights: &rights::Facts) -> &'static str {
     let missing = if mode == EventMode::Fanotify {
         &rights.fanotify
     } else {
         &rights.ebpf
     };
-    match mode {
-        _ if !missing.is_empty() => "run the doctor with sudo, so that it can be tried",
-        EventMode::PageCache if kernel.version < (6, 12) => "use Linux 6.12 or later",
-        EventMode::PageCache | EventMode::Fentry | EventMode::Syscalls if kernel.btf.is_err() => {
+    if !missing.is_empty() {
+        return if rights.user == 0 {
+            "give the container the capabilities that are missing, above, so that it can be tried"
+        } else {
+            "run the doctor with sudo, so that it can be tried"
+        };
+    }
+    match (cause(why), mode) {
+        (Cause::UsedUp, EventMode::Fanotify) => "raise fs.fanotify.max_user_groups, or the limit on open files",
+        (Cause::UsedUp, _) => "raise the limit on open files",
+        (Cause::NoMemory, _) => "free some memory, or raise the limit on locked memory (ulimit -l)",
+        (Cause::Forbidden, _) if kernel.lockdown.as_deref().is_some_and(|lockdown| lockdown != "none") => {
+            "kernel lockdown may refuse it: boot without lockdown, or run it outside of a sandbox"
+        }
+        (Cause::Forbidden, EventMode::Fentry) => {
+            "run it outside of a sandbox, on a kernel that lets programs be attached to its functions (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS)"
+        }
+        (Cause::Forbidden, _) => "run it outside of the sandbox or the security policy that refuses it",
+        (Cause::Lacking, EventMode::PageCache) if kernel.version < (6, 12) => "use Linux 6.12 or later",
+        (Cause::Lacking, EventMode::PageCache | EventMode::Fentry | EventMode::Syscalls) if kernel.btf.is_err() => {
             "use a kernel built with CONFIG_DEBUG_INFO_BTF"
         }
-        EventMode::Syscalls if kernel.tracefs.is_err() => crate::source::tracefs::REMEDY,
-        EventMode::PageCache => "see the reason; sandboxes and kernel lockdown refuse programs as well",
-        EventMode::Fentry => {
-            "use a kernel that lets programs be attached to its functions (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS), outside of a sandbox"
+        (Cause::Lacking, EventMode::Syscalls) if kernel.tracefs.is_err() => crate::source::tracefs::REMEDY,
+        (Cause::Lacking, EventMode::PageCache) => {
+            "see the reason: this kernel is new enough, and has it not as it should be"
         }
-        EventMode::Syscalls => "use a kernel built with CONFIG_FTRACE_SYSCALLS, outside of a sandbox",
-        EventMode::Fanotify => "use a kernel built with CONFIG_FANOTIFY, outside of a sandbox",
+        (Cause::Lacking, EventMode::Fentry) => {
+            "use a kernel that lets programs be attached to its functions (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS)"
+        }
+        (Cause::Lacking, EventMode::Syscalls) => "use a kernel built with CONFIG_FTRACE_SYSCALLS",
+        (Cause::Lacking, EventMode::Fanotify) => "use a kernel built with CONFIG_FANOTIFY",
     }
 }
 
@@ -276,5 +328,30 @@ mod tests {
             reason(EventMode::Fentry, &error),
             "filemap_read_entry (filemap_read): no"
         );
+    }
+
+    #[test]
+    fn what_went_wrong_is_in_the_words_of_the_refusal() {
+        for (why, expected) in [
+            (
+                "filemap_read: refused by the kernel: Operation not permitted (os error 1)",
+                Cause::Forbidden,
+            ),
+            (
+                "cannot listen with fanotify: EMFILE: Too many open files",
+                Cause::UsedUp,
+            ),
+            (
+                "cannot create the map: Cannot allocate memory (os error 12)",
+                Cause::NoMemory,
+            ),
+            ("this kernel has no such tracepoint", Cause::Lacking),
+            (
+                "cannot listen with fanotify: ENOSYS: Function not implemented",
+                Cause::Lacking,
+            ),
+        ] {
+            assert_eq!(cause(why), expected, "{why}");
+        }
     }
 }

@@ -6,15 +6,27 @@ use std::path::Path;
 
 use super::{
     finding::{Finding, State, Subject},
-    roots::{Chosen, Place, Root},
+    machine::PATIENCE,
+    roots::{Chosen, Place, Root, Trouble},
 };
-use crate::{catalog::stores::Store, source::attach::EventMode};
+use crate::{
+    catalog::stores::Store,
+    discover::judge::{self, FileSystem},
+    source::attach::EventMode,
+};
 
 const FILES: Subject = Subject::FileSystems;
 
 /// What is to be said of the directories; `mode` is the event mode that `auto` takes.
 pub fn findings(roots: &[Root], chosen: Chosen, mode: Option<EventMode>) -> Vec<Finding> {
     let mut all = Vec::new();
+    if roots.is_empty() && chosen == Chosen::Silent {
+        all.push(FILES.info(
+            "directories",
+            "they could not be looked for: a file system does not answer; give --watch DIR to hear of its file system and device",
+        ));
+        return all;
+    }
     if roots.is_empty() {
         all.push(FILES.info(
             "directories",
@@ -29,20 +41,54 @@ pub fn findings(roots: &[Root], chosen: Chosen, mode: Option<EventMode>) -> Vec<
             Chosen::Named => format!("{number} director{plural} named with --watch"),
             Chosen::Running => format!("{number} director{plural} of the agent that runs"),
             Chosen::Found => format!("{number} director{plural} found, as --watch auto finds them"),
+            Chosen::Silent => {
+                format!("{number} director{plural}; more could not be looked for: a file system does not answer")
+            }
         },
     ));
     for root in roots {
         match &root.place {
             Ok(places) => all.extend(places.iter().map(|place| of_place(place, mode))),
-            Err(why) => all.push(FILES.missing(
-                &root.path.to_string_lossy(),
-                why,
-                "nothing is watched there",
-                "see that the directory is there and mounted; --wait waits for one that is to come",
-            )),
+            Err(trouble) => all.push(of_trouble(&root.path.to_string_lossy(), trouble)),
         }
     }
     all
+}
+
+/// A directory of which no file system can be told.
+fn of_trouble(name: &str, trouble: &Trouble) -> Finding {
+    const LOST: &str = "nothing is watched there";
+    match trouble {
+        Trouble::Nothing => FILES.missing(
+            name,
+            "nothing is there",
+            LOST,
+            "see that the directory is there and mounted; --wait waits for one that is to come",
+        ),
+        Trouble::File => FILES.missing(
+            name,
+            "a file: the agent watches directories",
+            LOST,
+            "give the directory that it is in",
+        ),
+        Trouble::Silent => FILES.missing(
+            name,
+            format!("its file system does not answer within {} s", PATIENCE.as_secs()),
+            LOST,
+            "see why it does not: a server that is gone, or a process that hangs; umount -f ends the wait",
+        ),
+        Trouble::Unreached(why) => FILES.missing(
+            name,
+            format!("the process that it is reached through: {why}"),
+            LOST,
+            "give its path on this machine, or start the agent again",
+        ),
+        // What the agent says of itself went through text.
+        Trouble::Unnamed => FILES.info(
+            name,
+            "the agent watches it; its name is not UTF-8 and cannot be told here: give --watch DIR to hear of its file system and device",
+        ),
+    }
 }
 
 /// Whether anything of it is warmed from a device.
@@ -87,7 +133,16 @@ fn of_place(place: &Place, mode: Option<EventMode>) -> Finding {
     let mount = &place.mount;
     let options = String::from_utf8_lossy(&mount.options);
     let quirk = quirk(place, &options, mode);
-    let value = format!("{} from {}: {}", mount.kind, mount.source.display(), quirk.words);
+    let mut value = format!("{} from {}: {}", mount.kind, mount.source.display(), quirk.words);
+    if !place.is_asked {
+        value += match judge::foreign(&mount.kind) {
+            Some(FileSystem::Fuse) => "; the process was not asked whether the directory is there",
+            Some(FileSystem::Network) => "; the server was not asked whether the directory is there",
+            Some(FileSystem::Automount) => "; not looked into, which would mount something",
+            Some(FileSystem::Pseudo) => "",
+            None => "; this user may not see whether the directory is there",
+        };
+    }
     let name = place.path.to_string_lossy();
     match quirk.state {
         State::Ok => FILES.ok(&name, value),
@@ -175,8 +230,8 @@ fn is_of_one_user(options: &str) -> bool {
     !all && !root
 }
 
-/// Whether a mount is a drive of Windows, by source and options as WSL gives them: `C:\`, and `aname=drvfs;path=C:\`.
+/// Whether a mount is a drive of Windows, by source and options as WSL gives them: `C:\`, and `aname=drvfs;path=C:\`; with virtiofs `drvfsC0` or `drvfsa`.
 pub fn is_drive(source: &Path, options: &str) -> bool {
     let source = source.to_string_lossy();
-    source == "drvfs" || source.get(1..2) == Some(":") || options.contains("drvfs")
+    source.starts_with("drvfs") || source.get(1..2) == Some(":") || options.contains("drvfs")
 }

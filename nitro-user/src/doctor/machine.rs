@@ -4,25 +4,39 @@
 //! What cannot be read is not there.
 
 use std::{
-    fs, io,
+    fs,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::mpsc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::sys::{
-    mounts::{self, Mounts},
-    proc::read_at_most,
+use nix::{
+    fcntl::{OFlag, open},
+    sys::stat::Mode,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    discover::walk::{self, Place, Stop, User},
+    sys::{
+        aside,
+        mounts::{self, Mounts},
+        proc::read_at_most,
+    },
 };
 
 /// Longest text that is looked at: `/proc/cpuinfo` is longer, and all its processors are alike.
 const MOST_TEXT: usize = 64 << 10;
 
-/// Names that are taken from a directory.
+/// Names that are taken from a directory, and that are looked at for them.
 const MOST_NAMES: usize = 256;
+const MOST_ENTRIES: usize = 65_536;
 
-/// How long a look at a file system may take that may not answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// What the kernel calls the agent's process.
+const PROGRAM: &str = "nitro-agent";
+
+/// How long all looks together may take at file systems that may not answer.
+pub const PATIENCE: Duration = Duration::from_secs(6);
 
 /// A machine, as far as files tell of it.
 #[derive(Clone, Debug)]
@@ -33,20 +47,36 @@ pub struct Machine {
     pub architecture: &'static str,
     /// Bytes of a page.
     pub page: u64,
+    /// Until when there is an answer from file systems that may not answer; they are asked by other processes. `None`: they answer, and are asked right here.
+    pub(super) until: Option<Instant>,
 }
 
 impl Machine {
-    /// This one.
+    /// This one. From now on [`PATIENCE`] runs.
     pub fn own() -> Self {
-        Self::at(Path::new("/"))
+        Self {
+            until: Some(Instant::now() + PATIENCE),
+            ..Self::at(Path::new("/"))
+        }
     }
 
-    /// One whose files are below `root`; processor and pages are this machine's.
+    /// The same, of whose patience half is left.
+    pub fn half(&self) -> Self {
+        let now = Instant::now();
+        let half = |until: Instant| now + until.saturating_duration_since(now) / 2;
+        Self {
+            until: self.until.map(half),
+            ..self.clone()
+        }
+    }
+
+    /// One whose files are below `root`, and answer; processor and pages are this machine's.
     pub fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
             architecture: std::env::consts::ARCH,
             page: crate::sys::page_size(),
+            until: None,
         }
     }
 
@@ -94,15 +124,20 @@ impl Machine {
         Some(chosen.unwrap_or(line)).filter(|word| !word.is_empty())
     }
 
-    /// The names in a directory, in order.
-    pub fn names(&self, directory: impl AsRef<Path>) -> Vec<String> {
+    /// The names in a directory that are wanted, in order.
+    pub fn names(&self, directory: impl AsRef<Path>, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let entries = fs::read_dir(self.path(directory)).into_iter().flatten().flatten();
-        let names = entries.take(MOST_NAMES);
-        let mut names: Vec<String> = names
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
+        let names = entries
+            .take(MOST_ENTRIES)
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.filter(|name| is_wanted(name)).take(MOST_NAMES).collect();
         names.sort();
         names
+    }
+
+    /// Whether the process is one of the agent's: one in a container has a number of its own there, which is another process here.
+    pub fn is_agent(&self, process: u32) -> bool {
+        self.word(format!("/proc/{process}/comm")).as_deref() == Some(PROGRAM)
     }
 
     /// The mount table of the processes that see what we see; empty where it cannot be read.
@@ -110,32 +145,28 @@ impl Machine {
         Mounts::read(&self.path(mounts::OWN)).unwrap_or_default()
     }
 
-    /// The absolute path `path` without links.
-    ///
-    /// # Errors
-    /// What the file system says; [`io::ErrorKind::TimedOut`] when it says nothing.
-    pub fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
-        let (root, place) = (self.root.clone(), self.path(path));
-        let found = patiently(move || {
-            let (found, root) = (place.canonicalize()?, root.canonicalize()?);
-            let below = found.strip_prefix(&root);
-            let below = below.map_err(|_| io::Error::other("a link leads out of the machine's files"))?;
-            Ok(Path::new("/").join(below))
-        });
-        let silent = || {
-            let words = format!("its file system does not answer within {} s", PATIENCE.as_secs());
-            io::Error::new(io::ErrorKind::TimedOut, words)
-        };
-        found.unwrap_or_else(|| Err(silent()))
+    /// Where the absolute path `path` leads from the directory `top`, seen from which the mounts are `mounts`. No server is asked, and no process: at a file system that may hang it stops.
+    pub fn walk(&self, top: &Path, mounts: &Mounts, path: &Path) -> Result<Place, Stop> {
+        let top = self.top(top).ok_or(Stop::Closed)?;
+        walk::walk(top.as_fd(), mounts, path, &User::root())
     }
-}
 
-/// Does what may hang in a dead file system, on a thread of its own; `None` when it takes too long. The thread is left behind: it ends with the process.
-pub fn patiently<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (tell, told) = mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new().name("nitro-doctor".into());
-    thread.spawn(move || tell.send(what())).ok()?;
-    told.recv_timeout(PATIENCE).ok()
+    fn top(&self, path: &Path) -> Option<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        open(&self.path(path), flags, Mode::empty()).ok()
+    }
+
+    /// Puts the questions, all at once; `None` for each that was not answered in time.
+    pub fn ask<Q, A: Serialize + DeserializeOwned>(&self, questions: &[Q], answer: impl Fn(&Q) -> A) -> Vec<Option<A>> {
+        let Some(until) = self.until else {
+            return questions.iter().map(|question| Some(answer(question))).collect();
+        };
+        let asked: Vec<_> = questions
+            .iter()
+            .map(|question| aside::ask(|| answer(question)))
+            .collect();
+        asked.into_iter().map(|asked| asked.ok()?.wait(until)).collect()
+    }
 }
 
 #[cfg(test)]
@@ -174,10 +205,27 @@ mod tests {
     fn a_path_is_one_of_the_machine() {
         let tree = tempfile::tempdir().unwrap();
         let machine = Machine::at(tree.path());
+        let mounts = Mounts::parse(b"1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /net rw - nfs4 server:/ rw\n");
         fs::create_dir_all(tree.path().join("srv/models")).unwrap();
-        std::os::unix::fs::symlink("srv/models", tree.path().join("link")).unwrap();
-        assert_eq!(machine.canonical(Path::new("/link")).unwrap(), Path::new("/srv/models"));
-        let gone = machine.canonical(Path::new("/gone")).unwrap_err();
-        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        fs::create_dir_all(tree.path().join("net/models")).unwrap();
+        std::os::unix::fs::symlink("/srv/models", tree.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("/etc", tree.path().join("out")).unwrap();
+        let walk = |path: &str| machine.walk(Path::new("/"), &mounts, Path::new(path));
+        assert_eq!(walk("/link").unwrap().path, Path::new("/srv/models"));
+        assert_eq!(walk("/gone"), Err(Stop::Nothing));
+        assert_eq!(walk("/out"), Err(Stop::Nothing));
+        assert!(matches!(walk("/net/models"), Err(Stop::Foreign(..))));
+    }
+
+    #[test]
+    fn many_names_that_nobody_wants_hide_none_that_is_wanted() {
+        let tree = tempfile::tempdir().unwrap();
+        for number in 0..4 * MOST_NAMES {
+            fs::write(tree.path().join(format!("loop{number}")), "").unwrap();
+        }
+        fs::write(tree.path().join("zram0"), "").unwrap();
+        let machine = Machine::at(tree.path());
+        assert_eq!(machine.names("/", |name| name.starts_with("zram")), ["zram0"]);
+        assert_eq!(machine.names("/", |_| true).len(), MOST_NAMES);
     }
 }

@@ -66,9 +66,8 @@ fn reclaimers(machine: &Machine) -> Option<Vec<String>> {
         found.push("DAMON_RECLAIM".to_owned());
     }
     let below = |directory: &str| {
-        let numbered = machine.names(directory).into_iter();
-        let numbered = numbered.filter(|name| name.parse::<u32>().is_ok());
-        let paths = numbered.map(|name| format!("{directory}/{name}"));
+        let numbered = machine.names(directory, |name| name.parse::<u32>().is_ok());
+        let paths = numbered.into_iter().map(|name| format!("{directory}/{name}"));
         paths.take(MOST_OF_A_KIND).collect::<Vec<_>>()
     };
     for daemon in below("/sys/kernel/mm/damon/admin/kdamonds") {
@@ -161,18 +160,20 @@ fn proactive(reclaimers: Option<&[String]>) -> Finding {
     let Some(reclaimers) = reclaimers else {
         return Subject::Memory.info(NAME, "there is DAMON, and only root may see what it does");
     };
-    let Some(first) = reclaimers.first() else {
+    if reclaimers.is_empty() {
         return Subject::Memory.ok(NAME, "DAMON takes no pages");
+    }
+    let off = |reclaimer: &String| match reclaimer.split_once("/contexts") {
+        Some((daemon, _)) => format!("echo off > {daemon}/state"),
+        None => format!("echo N > {RECLAIM}"),
     };
-    let remedy = match first.split_once("/contexts") {
-        Some((daemon, _)) => format!("echo off > {daemon}/state, as far as cached models matter more"),
-        None => format!("echo N > {RECLAIM}, as far as cached models matter more"),
-    };
+    let mut commands: Vec<String> = reclaimers.iter().map(off).collect();
+    commands.dedup();
     Subject::Memory.degraded(
         NAME,
         format!("DAMON takes pages that look unused: {}", reclaimers.join(", ")),
-        "warmed pages go after a minute or so, with plenty of memory free, and are read from the device again",
-        &remedy,
+        "warmed pages that nobody has touched for a while go though there may be memory free, as its own settings (age, quota, watermarks) say, and are read from the device again",
+        &format!("{}, as far as cached models matter more", commands.join("; ")),
     )
 }
 

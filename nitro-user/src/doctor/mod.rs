@@ -21,7 +21,7 @@ mod swap;
 mod tests;
 mod wsl;
 
-use std::{io, path::PathBuf};
+use std::{ffi::OsString, io, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
@@ -34,11 +34,14 @@ use self::{
 use crate::{
     discover::finder::Finder,
     source::attach::EventMode,
-    sys::{self, confine},
+    sys::{self, confine, fork},
 };
 
 /// What is lost where the agent cannot use the kernel's own chain of readahead: see `warm::chain`.
 const NO_CHAIN: &str = "what is warmed comes in as single pages of 4 KiB: up to a third more requests to the device, and 2 GiB of a mapping take 0.25 s to touch instead of 0.03";
+
+/// How long threads that were told to end may take.
+const THREADS: Duration = Duration::from_secs(2);
 
 /// What is asked.
 #[derive(Debug, Default)]
@@ -60,7 +63,7 @@ pub struct Running {
     pub pid: u32,
     /// Its event mode.
     pub mode: String,
-    /// The directories that it watches and that are there.
+    /// The directories that it watches, those that are not there included.
     pub directories: Vec<PathBuf>,
 }
 
@@ -152,6 +155,10 @@ struct Facts {
 /// Looks at this machine. The calling thread gives up its rights on the way, as the agent does: to be called last, and before there is another thread.
 pub fn examine(question: Question) -> Report {
     let tried = Tried::now();
+    // Threads of what was tried keep their rights, and would be in the way of asking by copies of this process.
+    if !fork::alone_within(THREADS) {
+        tracing::debug!("threads of what was tried go on");
+    }
     // From here on what others have written is read.
     let confined = confine::confine(&[]);
     for refused in &confined.refused {
@@ -160,39 +167,45 @@ pub fn examine(question: Question) -> Report {
     Facts::gather(&Machine::own(), question, tried, found).report()
 }
 
-/// Directories with models, as `--watch auto` finds them.
-fn found() -> Vec<PathBuf> {
+/// Directories with models, as `--watch auto` finds them; as bytes, since a path need not be UTF-8.
+fn found() -> Vec<Vec<u8>> {
     let findings = Finder::default().look();
-    findings
-        .watch
-        .iter()
-        .map(|suggestion| suggestion.top.native())
-        .collect()
+    let paths = findings.watch.iter().map(|suggestion| suggestion.top.native());
+    paths.map(|path| path.into_os_string().into_vec()).collect()
 }
 
 impl Facts {
-    fn gather(machine: &Machine, question: Question, tried: Tried, found: impl FnOnce() -> Vec<PathBuf>) -> Self {
+    fn gather(machine: &Machine, question: Question, tried: Tried, found: impl Fn() -> Vec<Vec<u8>>) -> Self {
         let Question { watch, auto, agent } = question;
-        let running = match &agent {
-            Some(Ok(running)) => running.directories.clone(),
-            _ => Vec::new(),
+        let (process, running) = match &agent {
+            Some(Ok(running)) => (
+                Some(running.pid).filter(|process| machine.is_agent(*process)),
+                running.directories.clone(),
+            ),
+            _ => (None, Vec::new()),
         };
         let (chosen, paths) = match (watch.is_empty(), running.is_empty()) {
-            _ if auto => (Chosen::Found, [watch, found()].concat()),
-            (false, _) => (Chosen::Named, watch),
-            (true, false) => (Chosen::Running, running),
-            (true, true) => (Chosen::Found, found()),
+            (false, _) if !auto => (Chosen::Named, watch),
+            (true, false) if !auto => (Chosen::Running, running),
+            // It looks at what strangers name: half of the time is left for what was found.
+            _ => match machine.half().ask(&[()], |()| found()).pop().flatten() {
+                Some(found) => {
+                    let found = found.into_iter().map(|path| OsString::from_vec(path).into());
+                    (Chosen::Found, watch.into_iter().chain(found).collect())
+                }
+                None => (Chosen::Silent, watch),
+            },
         };
         Self {
             agent,
             kernel: kernel::gather(machine, tried.cachestat),
             memory: memory::gather(machine),
             swap: swap::gather(machine),
-            cgroups: cgroups::gather(machine),
+            cgroups: cgroups::gather(machine, process),
             chosen,
-            roots: roots::gather(machine, &paths),
+            roots: roots::gather(machine, &paths, chosen),
             loops: devices::gather_loops(machine),
-            settings: settings::gather(machine),
+            settings: settings::gather(machine, process),
             wsl: wsl::gather(machine),
             tried,
         }
@@ -211,7 +224,7 @@ impl Facts {
             events::findings(&self.tried.events, kernel, &self.tried.rights),
             memory::findings(&self.memory, kernel),
             swap::findings(&self.swap),
-            cgroups::findings(&self.cgroups, self.memory.total),
+            cgroups::findings(&self.cgroups, self.memory.total, &devices),
             file_systems::findings(&self.roots, self.chosen, mode),
             devices::findings(&devices, &self.loops, kernel.version),
             fuse::findings(&self.tried.fuse, kernel),

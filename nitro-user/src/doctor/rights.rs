@@ -49,6 +49,11 @@ pub fn findings(facts: &Facts, kernel: &kernel::Facts) -> Vec<Finding> {
     const RIGHTS: Subject = Subject::Rights;
     const NAME: &str = "capabilities";
     const SUDO: &str = "run it with sudo, or as a service with AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SYS_PTRACE";
+    let remedy = if facts.user == 0 {
+        to_container(&facts.ebpf)
+    } else {
+        SUDO.to_owned()
+    };
     let lacking = format!("{} missing for user {}", facts.ebpf.join(", "), facts.user);
     let capabilities = if facts.ebpf.is_empty() {
         RIGHTS.ok(NAME, format!("all that it takes, as user {}", facts.user))
@@ -57,13 +62,25 @@ pub fn findings(facts: &Facts, kernel: &kernel::Facts) -> Vec<Finding> {
             NAME,
             lacking,
             "every event mode but fanotify, which has to be asked for (--events fanotify)",
-            SUDO,
+            &remedy,
         )
     } else {
         let lost = "it cannot be seen who reads what, and whatever below needs root is told as missing, too";
-        RIGHTS.missing(NAME, lacking, lost, SUDO).essential()
+        RIGHTS.missing(NAME, lacking, lost, &remedy).essential()
     };
     vec![capabilities, memlock(facts.memlock, kernel.version)]
+}
+
+/// Who is root already and lacks something is in a container, or in a service that was given less: sudo gives no more there.
+fn to_container(missing: &[String]) -> String {
+    let short: Vec<&str> = missing
+        .iter()
+        .map(|name| name.strip_prefix("CAP_").unwrap_or(name))
+        .collect();
+    format!(
+        "give the container the capabilities {} (Docker: --cap-add; Kubernetes: securityContext.capabilities.add), or the service that it runs in",
+        short.join(", ")
+    )
 }
 
 fn memlock(limits: (Option<u64>, Option<u64>), version: (u32, u32)) -> Finding {

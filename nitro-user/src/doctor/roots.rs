@@ -1,20 +1,30 @@
 //! The watched directories: which they are, what is mounted there and below, and from which device.
 //!
-//! In: paths, from the command line, a running agent, or a look such as `--watch auto` takes. Out: facts. What may not answer is asked with a deadline; what is mounted is told by
-//! the mount table alone.
+//! In: paths, from the command line, a running agent, or a look such as `--watch auto` takes. Out: facts. What is mounted is told by the mount table alone: a server is asked
+//! nothing, and what may not answer all the same (a layer of an overlay that is somewhere else) is asked by other processes, all at once.
 
 use std::{
-    io,
+    borrow::Cow,
+    ffi::OsString,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     devices::{self, Device},
     machine::Machine,
 };
 use crate::{
-    discover::judge::{self, FileSystem},
-    sys::mounts::{Mount, Mounts, unescape},
+    discover::{
+        judge::{self, FileSystem},
+        walk::Stop,
+    },
+    sys::{
+        mounts::{Mount, Mounts},
+        overlay::named_layers,
+    },
 };
 
 /// File systems below one directory that are told.
@@ -22,6 +32,9 @@ const MOST_BELOW: usize = 16;
 
 /// Layers of an overlay that are looked for.
 const MOST_LAYERS: usize = 64;
+
+/// Where this process stands.
+const TOP: &str = "/";
 
 /// How it was found out which directories are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +45,8 @@ pub enum Chosen {
     Running,
     /// They were found as `--watch auto` finds them.
     Found,
+    /// The same, and the look did not come to its end.
+    Silent,
 }
 
 /// A watched directory.
@@ -40,7 +55,22 @@ pub struct Root {
     /// As it was given.
     pub path: PathBuf,
     /// What is there, or why that cannot be told.
-    pub place: Result<Vec<Place>, String>,
+    pub place: Result<Vec<Place>, Trouble>,
+}
+
+/// Why nothing can be told of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is not there.
+    Nothing,
+    /// It is a file.
+    File,
+    /// Nobody answers.
+    Silent,
+    /// The process through which it is seen has ended, or may not be looked at.
+    Unreached(String),
+    /// Its name was lost on its way here.
+    Unnamed,
 }
 
 /// A file system at a directory or below it.
@@ -50,35 +80,94 @@ pub struct Place {
     pub path: PathBuf,
     /// What is mounted.
     pub mount: Mount,
+    /// Whether it was asked that the directory is there; a server is not.
+    pub is_asked: bool,
     /// From where.
     pub device: Device,
     /// Of an overlay: whether the directory of one of its layers can be reached.
     pub layers: Option<bool>,
 }
 
-/// Looks at directories.
-pub fn gather(machine: &Machine, paths: &[PathBuf]) -> Vec<Root> {
-    let table = machine.mounts();
-    let root = |path: &PathBuf| Root {
-        path: path.clone(),
-        place: places(machine, &table, path),
-    };
-    paths.iter().map(root).collect()
+/// How a directory is reached, and what is mounted on the way.
+struct Way<'a> {
+    /// Where the way begins: the top of what this process sees, or another one.
+    top: PathBuf,
+    mounts: Cow<'a, Mounts>,
+    path: PathBuf,
 }
 
-fn places(machine: &Machine, table: &Mounts, path: &Path) -> Result<Vec<Place>, String> {
-    // What a process of another mount namespace sees is in its table.
-    if let Some((process, inside)) = elsewhere(path) {
-        let table = Mounts::read(&machine.path(format!("/proc/{process}/mountinfo")));
-        let table = table.map_err(|error| format!("the process that it is reached through: {error}"))?;
-        return of_table(machine, &table, &inside);
+/// Where a way leads. Paths are bytes here: one need not be UTF-8.
+#[derive(Serialize, Deserialize)]
+enum Led {
+    Directory(Vec<u8>),
+    File,
+    /// Into a file system that is not asked.
+    Unasked(Vec<u8>),
+    Nothing,
+}
+
+/// Looks at directories.
+pub fn gather(machine: &Machine, paths: &[PathBuf], chosen: Chosen) -> Vec<Root> {
+    let own = machine.mounts();
+    let ways: Vec<Result<Way<'_>, Trouble>> = paths.iter().map(|path| way(machine, &own, path, chosen)).collect();
+    let led = machine.ask(&ways, |way| way.as_ref().map_or(Led::Nothing, |way| lead(machine, way)));
+    let told = ways.into_iter().zip(led).map(|(way, led)| {
+        let way = way?;
+        let (path, is_asked) = match led.ok_or(Trouble::Silent)? {
+            Led::Directory(path) => (path, true),
+            Led::Unasked(path) => (path, false),
+            Led::File => return Err(Trouble::File),
+            Led::Nothing => return Err(Trouble::Nothing),
+        };
+        let found = seen(&way.mounts, &PathBuf::from(OsString::from_vec(path)), is_asked);
+        if found.is_empty() {
+            Err(Trouble::Nothing)
+        } else {
+            Ok(found)
+        }
+    });
+    let told: Vec<Result<Vec<Seen>, Trouble>> = told.collect();
+
+    // The directories of layers are named as the one who mounted sees them, which is here: no container sees them.
+    let overlays: Vec<&Mount> = told.iter().flatten().flatten().map(|seen| &seen.mount).collect();
+    let layers = machine.ask(&overlays, |mount| first_layer(machine, &own, mount));
+    let mut layers = layers
+        .into_iter()
+        .map(|layer| layer.flatten().map(|path| PathBuf::from(OsString::from_vec(path))));
+    let places = told.iter().map(|seen| {
+        let seen = seen.as_ref().map_err(Clone::clone)?;
+        let places = seen
+            .iter()
+            .map(|seen| place(machine, &own, seen, layers.next().flatten()));
+        Ok(places.collect())
+    });
+    let places: Vec<_> = places.collect();
+    let root = |(path, place): (&PathBuf, _)| Root {
+        path: path.clone(),
+        place,
+    };
+    paths.iter().zip(places).map(root).collect()
+}
+
+/// What a process of another mount namespace sees is in its table.
+fn way<'a>(machine: &Machine, own: &'a Mounts, path: &Path, chosen: Chosen) -> Result<Way<'a>, Trouble> {
+    // What an agent says of itself is text, in which this stands for bytes that are none.
+    if chosen == Chosen::Running && path.to_string_lossy().contains(char::REPLACEMENT_CHARACTER) {
+        return Err(Trouble::Unnamed);
     }
-    match machine.canonical(path) {
-        Ok(path) => of_table(machine, table, &path),
-        // FUSE without `allow_other`: no link leads on from there, and the mount table knows what it is.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => of_table(machine, table, path),
-        Err(error) => Err(error.to_string()),
-    }
+    let Some((process, path)) = elsewhere(path) else {
+        return Ok(Way {
+            top: TOP.into(),
+            mounts: Cow::Borrowed(own),
+            path: path.to_owned(),
+        });
+    };
+    let mounts = Mounts::read(&machine.path(format!("/proc/{process}/mountinfo")));
+    Ok(Way {
+        top: format!("/proc/{process}/root").into(),
+        mounts: Cow::Owned(mounts.map_err(|error| Trouble::Unreached(error.to_string()))?),
+        path,
+    })
 }
 
 /// `/proc/4711/root/models`, in two.
@@ -89,57 +178,71 @@ fn elsewhere(path: &Path) -> Option<(u32, PathBuf)> {
     (names.next()?.as_os_str() == "root").then(|| (process, Path::new("/").join(names.as_path())))
 }
 
-fn of_table(machine: &Machine, table: &Mounts, path: &Path) -> Result<Vec<Place>, String> {
-    let mount = table.at(path).ok_or("no mount table says what is there")?;
-    let mut all = vec![place(machine, table, path, mount)];
+fn lead(machine: &Machine, way: &Way<'_>) -> Led {
+    let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+    match machine.walk(&way.top, &way.mounts, &way.path) {
+        Ok(place) if place.is_directory => Led::Directory(bytes(&place.path)),
+        Ok(_) => Led::File,
+        Err(Stop::Nothing) => Led::Nothing,
+        // No link leads on from there that we could read: the table knows what it is.
+        Err(Stop::Closed) => Led::Unasked(bytes(&way.path)),
+        Err(Stop::Foreign(at, ..)) if way.path.starts_with(&at) => Led::Unasked(bytes(&way.path)),
+        Err(Stop::Foreign(at, ..)) => Led::Unasked(bytes(&at)),
+    }
+}
+
+/// A file system at a directory or below it, by the table.
+struct Seen {
+    path: PathBuf,
+    mount: Mount,
+    is_asked: bool,
+}
+
+fn seen(table: &Mounts, path: &Path, is_asked: bool) -> Vec<Seen> {
     let has_files = |mount: &&Mount| {
         !matches!(
             judge::foreign(&mount.kind),
             Some(FileSystem::Pseudo | FileSystem::Automount)
         )
     };
-    let below = table.below(path).filter(has_files).take(MOST_BELOW);
-    all.extend(below.map(|mount| place(machine, table, &mount.point, mount)));
-    Ok(all)
-}
-
-fn place(machine: &Machine, table: &Mounts, path: &Path, mount: &Mount) -> Place {
-    let mut of_device = mount;
-    let mut layers = None;
-    if mount.kind == "overlay" {
-        let reached = reached(machine, mount);
-        layers = Some(!reached.is_empty());
-        if let Some(below) = reached.first().and_then(|layer| table.at(layer)) {
-            of_device = below;
-        }
-    }
-    Place {
+    let here = table.at(path).map(|mount| Seen {
         path: path.to_owned(),
         mount: mount.clone(),
-        device: devices::gather(machine, of_device),
-        layers,
+        is_asked,
+    });
+    // Their mount points are there: nothing needs to be asked.
+    let below = table.below(path).filter(has_files).take(MOST_BELOW).map(|mount| Seen {
+        path: mount.point.clone(),
+        mount: mount.clone(),
+        is_asked: true,
+    });
+    here.into_iter().chain(below).collect()
+}
+
+fn place(machine: &Machine, own: &Mounts, seen: &Seen, layer: Option<PathBuf>) -> Place {
+    let is_overlay = seen.mount.kind == "overlay";
+    let below = layer.as_deref().and_then(|layer| own.at(layer));
+    Place {
+        path: seen.path.clone(),
+        mount: seen.mount.clone(),
+        is_asked: seen.is_asked,
+        device: devices::gather(machine, below.unwrap_or(&seen.mount)),
+        layers: is_overlay.then_some(layer.is_some()),
     }
 }
 
-/// The directories of an overlay's layers that are there, the upper one first: only absolute ones mean anything here.
-fn reached(machine: &Machine, mount: &Mount) -> Vec<PathBuf> {
-    let options = mount.options.split(|byte| *byte == b',');
-    let mut paths = Vec::new();
-    for option in options {
-        if let Some(upper) = option.strip_prefix(b"upperdir=") {
-            paths.insert(0, PathBuf::from(unescape(upper)));
-        } else if let Some(lower) = option.strip_prefix(b"lowerdir=") {
-            paths.extend(
-                lower
-                    .split(|byte| *byte == b':')
-                    .map(|one| PathBuf::from(unescape(one))),
-            );
-        }
-    }
-    paths.retain(|path| path.is_absolute());
-    paths.truncate(MOST_LAYERS);
-    let found = paths.iter().filter_map(|path| machine.canonical(path).ok());
-    found.collect()
+/// The directory of the uppermost layer of an overlay that is there; of other mounts none.
+fn first_layer(machine: &Machine, own: &Mounts, mount: &Mount) -> Option<Vec<u8>> {
+    let layers = if mount.kind == "overlay" {
+        named_layers(mount)
+    } else {
+        Vec::new()
+    };
+    let mut found = layers
+        .iter()
+        .take(MOST_LAYERS)
+        .filter_map(|layer| machine.walk(Path::new(TOP), own, layer).ok());
+    found.next().map(|place| place.path.into_os_string().into_vec())
 }
 
 #[cfg(test)]

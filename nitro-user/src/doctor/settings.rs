@@ -21,10 +21,15 @@ pub struct Facts {
     zone_reclaim: Option<u64>,
     bpf_stats: Option<u64>,
     watches: Option<u64>,
+    /// Those that the agent has which runs.
+    used: Option<u64>,
 }
 
-/// Looks at a machine.
-pub fn gather(machine: &Machine) -> Facts {
+/// Longest description of a descriptor that is read: one of 100 000 watches.
+const MOST_OF_WATCHES: usize = 16 << 20;
+
+/// Looks at a machine, where `agent` is the process of an agent that runs.
+pub fn gather(machine: &Machine, agent: Option<u32>) -> Facts {
     let of = |name: &str| machine.number(format!("/proc/sys/{name}"));
     Facts {
         swappiness: of("vm/swappiness"),
@@ -32,7 +37,23 @@ pub fn gather(machine: &Machine) -> Facts {
         zone_reclaim: of("vm/zone_reclaim_mode"),
         bpf_stats: of("kernel/bpf_stats_enabled"),
         watches: of("fs/inotify/max_user_watches"),
+        used: agent.map(|process| used(machine, process)),
     }
+}
+
+/// Watches of a process, each a line in what is told of its descriptor.
+fn used(machine: &Machine, process: u32) -> u64 {
+    let place = format!("/proc/{process}/fdinfo");
+    let descriptors = machine.names(&place, |_| true).into_iter();
+    let watches = descriptors.map(|descriptor| {
+        let bytes = machine.bytes(format!("{place}/{descriptor}"), MOST_OF_WATCHES);
+        let bytes = bytes.unwrap_or_default();
+        bytes
+            .split(|byte| *byte == b'\n')
+            .filter(|line| line.starts_with(b"inotify wd:"))
+            .count() as u64
+    });
+    watches.sum()
 }
 
 /// What is to be said of them.
@@ -77,20 +98,31 @@ pub fn findings(facts: &Facts, swap: &swap::Facts) -> Vec<Finding> {
             "sysctl kernel.bpf_stats_enabled=0",
         ));
     }
-    if let Some(watches) = facts.watches {
-        const NAME: &str = "inotify watches";
-        all.push(if watches < USUAL_WATCHES {
-            SETTINGS.degraded(
-                NAME,
-                format!("{watches} (fs.inotify.max_user_watches)"),
-                "one is needed for each directory below those that are watched: changes in those without are noticed within a minute",
-                "sysctl fs.inotify.max_user_watches=65536",
-            )
-        } else {
-            SETTINGS.ok(NAME, format!("{watches}: one is needed for each directory below those that are watched"))
-        });
-    }
+    all.extend(facts.watches.map(|watches| inotify(watches, facts.used)));
     all
+}
+
+/// One watch is needed for each directory below those that are watched: those that the agent has are nearly all, or there are few for anybody.
+fn inotify(watches: u64, used: Option<u64>) -> Finding {
+    const NAME: &str = "inotify watches";
+    const LOST: &str = "one is needed for each directory below those that are watched: changes in those without are noticed within a minute";
+    let value = match used {
+        Some(used) => format!("{watches} (fs.inotify.max_user_watches), of which the agent that runs has {used}"),
+        None => format!("{watches} (fs.inotify.max_user_watches)"),
+    };
+    let is_short = match used {
+        Some(used) => used.saturating_add(used / 4) >= watches,
+        None => watches < USUAL_WATCHES,
+    };
+    if is_short {
+        let enough = used.unwrap_or(0).saturating_mul(2).max(65_536);
+        let remedy = format!("sysctl fs.inotify.max_user_watches={enough}");
+        return SETTINGS.degraded(NAME, value, LOST, &remedy);
+    }
+    SETTINGS.ok(
+        NAME,
+        format!("{value}; one is needed for each directory below those that are watched"),
+    )
 }
 
 /// What the kernel takes first under pressure. Above 100 it takes idle memory of programs before cached files, which is right where swap is in memory.

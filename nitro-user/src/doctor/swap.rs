@@ -8,7 +8,10 @@ use super::{
     finding::{Finding, Subject},
     machine::Machine,
 };
-use crate::{sys::mounts::unescape, units::ByteCount};
+use crate::{
+    sys::mounts::{Mounts, unescape},
+    units::ByteCount,
+};
 
 /// Areas and zram devices that are told.
 const MOST: usize = 32;
@@ -64,15 +67,13 @@ pub struct Facts {
 
 /// Looks at a machine.
 pub fn gather(machine: &Machine) -> Facts {
+    let mounts = machine.mounts();
     let areas = machine.text("/proc/swaps").map(|table| {
-        let areas = table.lines().skip(1).filter_map(|line| area(machine, line));
+        let areas = table.lines().skip(1).filter_map(|line| area(machine, &mounts, line));
         areas.take(MOST).collect()
     });
-    let zram = machine
-        .names("/sys/block")
-        .into_iter()
-        .filter(|name| name.starts_with("zram"));
-    let zram = zram.take(MOST).map(|name| {
+    let zram = machine.names("/sys/block", |name| name.starts_with("zram"));
+    let zram = zram.into_iter().take(MOST).map(|name| {
         let place = format!("/sys/block/{name}");
         // The fourth number of mm_stat, in bytes: Documentation/admin-guide/blockdev/zram.rst.
         let stat = machine.word(format!("{place}/mm_stat")).unwrap_or_default();
@@ -105,7 +106,7 @@ pub fn gather(machine: &Machine) -> Facts {
 }
 
 /// `/dev/sda2  partition  8388604  0  -2`, the name escaped as in a mount table.
-fn area(machine: &Machine, line: &str) -> Option<Area> {
+fn area(machine: &Machine, mounts: &Mounts, line: &str) -> Option<Area> {
     let mut fields = line.split_whitespace().rev();
     let priority = fields.next()?.parse().ok()?;
     let used = fields.next()?.parse::<u64>().ok()?.checked_mul(1024)?;
@@ -118,7 +119,12 @@ fn area(machine: &Machine, line: &str) -> Option<Area> {
             let sectors = machine.number(format!("/sys/class/block/{name}/size"));
             sectors.and_then(|sectors| sectors.checked_mul(512))
         }
-        _ => std::fs::metadata(machine.path(&name)).ok().map(|file| file.len()),
+        // One on a server is not asked how long it is.
+        _ => {
+            let place = machine.walk(Path::new("/"), mounts, Path::new(&name)).ok();
+            let file = place.and_then(|place| std::fs::symlink_metadata(machine.path(place.path)).ok());
+            file.map(|file| file.len())
+        }
     };
     Some(Area {
         name: name.to_string_lossy().into_owned(),
@@ -338,11 +344,25 @@ mod tests {
     fn a_line_of_swaps_is_read_from_its_end() {
         let tree = tempfile::tempdir().unwrap();
         let machine = Machine::at(tree.path());
-        let found = area(&machine, "/swap\\040file\t\tfile\t\t2097148\t\t1024\t\t-2").unwrap();
+        let mounts = Mounts::default();
+        let found = area(&machine, &mounts, "/swap\\040file\t\tfile\t\t2097148\t\t1024\t\t-2").unwrap();
         assert_eq!(found.name, "/swap file");
         assert_eq!((found.size, found.used, found.priority), (2_097_148 << 10, 1 << 20, -2));
         for rubbish in ["", "x", "a file b c d", "a file 99999999999999999999 1 1"] {
-            assert_eq!(area(&machine, rubbish), None, "{rubbish}");
+            assert_eq!(area(&machine, &mounts, rubbish), None, "{rubbish}");
         }
+    }
+    #[test]
+    fn an_area_on_a_server_is_not_asked_how_long_it_is() {
+        let tree = tempfile::tempdir().unwrap();
+        let machine = Machine::at(tree.path());
+        fs::create_dir(tree.path().join("net")).unwrap();
+        for file in ["swap", "net/swap"] {
+            fs::write(tree.path().join(file), "x").unwrap();
+        }
+        let table = b"1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /net rw - nfs4 server:/ rw\n";
+        let mounts = Mounts::parse(table);
+        let whole = |name: &str| area(&machine, &mounts, &format!("{name} file 4 0 -2")).unwrap().whole;
+        assert_eq!((whole("/swap"), whole("/net/swap")), (Some(1), None));
     }
 }

@@ -123,6 +123,17 @@ impl MemoryGroup {
         })
     }
 
+    /// What `memory.swap.max` allows, the least of all levels; `None` without a limit. Version 1 limits memory and swap together, which is not told here.
+    pub fn swap(&self) -> Option<ByteCount> {
+        if self.version == Version::One {
+            return None;
+        }
+        let below = Path::new(self.name.trim_start_matches('/'));
+        let levels = below.ancestors();
+        let limits = levels.filter_map(|level| number(&self.mount.join(level).join("memory.swap.max")));
+        limits.min().map(ByteCount)
+    }
+
     /// The least of what is left of each limit, where `used` is what counts of a cgroup.
     fn least(&self, used: impl Fn(&Path) -> Option<u64>) -> Option<ByteCount> {
         let below = Path::new(self.name.trim_start_matches('/'));

@@ -1,14 +1,17 @@
 //! A copy of this process.
 
-use std::{fs, io};
+use std::{
+    fs, io,
+    time::{Duration, Instant},
+};
 
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, Pid, fork};
 
 /// Which of the two this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copy {
-    /// The process that asked.
-    Parent,
+    /// The process that asked, which the new one is a child of.
+    Parent(Pid),
     /// The new one.
     Child,
 }
@@ -18,7 +21,7 @@ pub enum Copy {
 /// # Errors
 /// `InvalidInput`: there are other threads. `EAGAIN`, `ENOMEM`: no room for another process.
 pub fn copy() -> io::Result<Copy> {
-    if fs::read_dir("/proc/self/task")?.take(2).count() != 1 {
+    if !is_alone()? {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "a process with several threads cannot be copied",
@@ -26,9 +29,31 @@ pub fn copy() -> io::Result<Copy> {
     }
     // SAFETY: there is no other thread, as was just seen, and no other could start one.
     match unsafe { fork() }? {
-        ForkResult::Parent { .. } => Ok(Copy::Parent),
+        ForkResult::Parent { child } => Ok(Copy::Parent(child)),
         ForkResult::Child => Ok(Copy::Child),
     }
+}
+
+/// Waits until this process has a single thread: those that were told to end do so by themselves. False when they have not after `most`.
+pub fn alone_within(most: Duration) -> bool {
+    let deadline = Instant::now() + most;
+    loop {
+        match is_alone() {
+            Ok(true) => return true,
+            Ok(false) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+            _ => return false,
+        }
+    }
+}
+
+fn is_alone() -> io::Result<bool> {
+    Ok(fs::read_dir("/proc/self/task")?.take(2).count() == 1)
+}
+
+/// Ends this process at once: nothing that it took over from the one it is a copy of is written out or given back.
+pub fn end() -> ! {
+    // SAFETY: _exit(2) takes a number, and runs no code of this program.
+    unsafe { nix::libc::_exit(0) }
 }
 
 #[cfg(test)]
@@ -38,6 +63,7 @@ mod tests {
         let (end, wait) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || wait.recv());
         assert!(super::copy().is_err());
+        assert!(!super::alone_within(std::time::Duration::ZERO));
         drop(end);
         let _ = other.join();
     }

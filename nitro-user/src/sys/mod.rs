@@ -3,6 +3,7 @@
 // In tests a failed unwrap is a failed test; the build without tests still refuses it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod aside;
 pub mod block;
 pub mod call_cost;
 pub mod capability;

@@ -48,10 +48,8 @@ impl Overlay {
         (mount.kind == "overlay").then(|| Self {
             point: mount.point.clone(),
             shows: mount.shows.clone(),
-            layers: layers_in(&mount.options)
+            layers: named_layers(mount)
                 .into_iter()
-                .take(MOST_LAYERS)
-                .filter(|path| path.is_absolute())
                 // Docker names its layers by links.
                 .filter_map(|path| path.canonicalize().ok())
                 .map(Top::from)
@@ -102,6 +100,13 @@ impl Layers {
 
 fn is_same(one: &Status, other: &Status) -> bool {
     one.kind == Kind::File && (one.size, one.mtime_ns, one.ctime_ns) == (other.size, other.mtime_ns, other.ctime_ns)
+}
+
+/// The directories that an overlay's options name as its layers, the uppermost first, as whoever mounted it sees them; they are not looked at. Relative ones begin at a directory
+/// that is not known, and are left out.
+pub fn named_layers(mount: &Mount) -> Vec<PathBuf> {
+    let named = layers_in(&mount.options).into_iter().take(MOST_LAYERS);
+    named.filter(|path| path.is_absolute()).collect()
 }
 
 /// `upperdir=/u`, `lowerdir=/a:/b` and, since 6.5, `lowerdir+=/a`, in any order. Colons in paths are escaped with a backslash in `lowerdir`; everything

@@ -268,7 +268,7 @@ pub fn parent() -> io::Result<()> {
         while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive) {}
         let Some(theirs) = theirs else { continue };
         match fork::copy() {
-            Ok(Copy::Parent) => {}
+            Ok(Copy::Parent(_)) => {}
             Ok(Copy::Child) => return help(&theirs, &join.group),
             Err(error) => {
                 let _ = say(&theirs, &failed(&error), None);

@@ -34,7 +34,7 @@ const OTHER: u64 = MIB;
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// The program of the agent.
-const AGENT: &str = "/bin/nitro-agent";
+pub const AGENT: &str = "/bin/nitro-agent";
 
 /// A disk with models.
 pub struct Bed {

@@ -5,13 +5,14 @@
 
 mod bed;
 mod commands;
+mod doctor;
 mod groups;
 mod loads;
 mod reclaim;
 
 use std::{
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -20,6 +21,7 @@ use anyhow::{Context, Result, ensure};
 use bed::Bed;
 use clap::Args;
 use nix::{
+    errno::Errno,
     kmod::{ModuleInitFlags, finit_module},
     mount::{MsFlags, mount},
     sys::reboot::{RebootMode, reboot},
@@ -71,6 +73,7 @@ pub fn run(args: &GuestArgs) -> Result<ExitCode> {
 }
 
 fn scenarios(bed: &Bed, told: &mut Told) {
+    doctor::run(bed, told);
     loads::run(bed, told);
     commands::run(bed, told);
     groups::run(bed, told);
@@ -90,11 +93,6 @@ impl Told {
             Ok(words) => self.line(name, "ok", &words),
             Err(error) => self.line(name, "FAILED", &format!("{error:#}")),
         }
-    }
-
-    /// The kernel has not what the scenario is about.
-    fn not_here(&mut self, name: &str, why: &str) {
-        self.line(name, "not in this kernel", why);
     }
 
     fn line(&mut self, name: &str, verdict: &str, words: &str) {
@@ -128,10 +126,7 @@ fn boot() -> Result<()> {
         .map(|entry| entry.path())
         .collect();
     modules.sort();
-    for module in modules {
-        let file = File::open(&module).with_context(|| format!("open {}", module.display()))?;
-        finit_module(&file, c"", ModuleInitFlags::empty()).with_context(|| format!("load {}", module.display()))?;
-    }
+    load(modules)?;
     let begun = Instant::now();
     while !Path::new(DISK).exists() {
         ensure!(begun.elapsed() < DISK_DEADLINE, "no {DISK} within {DISK_DEADLINE:?}");
@@ -141,6 +136,32 @@ fn boot() -> Result<()> {
     mount(Some(DISK), MOUNTED, Some("ext4"), MsFlags::MS_NOATIME, none).context("mount the disk")?;
     for (file, value) in [READ_AHEAD, CONTROLLERS] {
         fs::write(file, value).with_context(|| format!("write {value:?} to {file}"))?;
+    }
+    Ok(())
+}
+
+/// Loads modules. One that needs symbols of another waits for it: which needs which changes from one update of a kernel to the next.
+fn load(modules: Vec<PathBuf>) -> Result<()> {
+    let mut waiting = modules;
+    while !waiting.is_empty() {
+        let mut next = Vec::new();
+        let mut lacking = None;
+        for module in &waiting {
+            let file = File::open(module).with_context(|| format!("open {}", module.display()))?;
+            match finit_module(&file, c"", ModuleInitFlags::empty()) {
+                Ok(()) => {}
+                // Its name for a symbol that nobody has.
+                Err(error @ Errno::ENOENT) => {
+                    lacking = Some((module, error));
+                    next.push(module.clone());
+                }
+                Err(error) => return Err(error).with_context(|| format!("load {}", module.display())),
+            }
+        }
+        if let Some((module, error)) = lacking.filter(|_| next.len() == waiting.len()) {
+            return Err(error).with_context(|| format!("load {}: a symbol that it needs is in none", module.display()));
+        }
+        waiting = next;
     }
     Ok(())
 }

@@ -3,12 +3,17 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
-    process::{Command, Output},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::mpsc,
+    time::Duration,
 };
 
-use nix::sys::signal::Signal;
-use rig::{agent::Agent, scratch::ScratchDir, tracefs::Tracefs};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
+use rig::{agent::Agent, mute::Mute, scratch::ScratchDir, tracefs::Tracefs};
 use serde_json::Value;
 
 use super::{
@@ -139,6 +144,7 @@ fn nothing_is_changed_nothing_stays_attached_and_an_agent_goes_on() {
 
         let (_, report) = doctor(state.path(), None);
         until("what it tried is gone", || loaded().is_subset(&known));
+        assert!(doctors().is_empty(), "{:?}", doctors());
         assert_eq!(settings(bed), before);
         // It has asked the agent, and looked at its directory.
         let running = of(&report, "running");
@@ -236,4 +242,94 @@ fn people_read_the_same_as_programs_without_colours_in_a_pipe() {
             }
         }
     });
+}
+
+/// Longer than the doctor waits for all that is silent together, and than its trials take.
+const BOUNDED: Duration = Duration::from_secs(60);
+
+/// What it says, if it ends: its report is read to the end, which does not come as long as anybody has its output.
+fn doctor_in_time(state: &Path, watch: &[&Path]) -> Value {
+    let mut doctor = Command::new(binary());
+    doctor.args(["doctor", "--json", "--socket"]).arg(state.join("socket"));
+    for directory in watch {
+        doctor.arg("--watch").arg(directory);
+    }
+    let doctor = doctor.stdout(Stdio::piped()).spawn().unwrap();
+    let (tell, told) = mpsc::sync_channel(1);
+    std::thread::spawn(move || tell.send(doctor.wait_with_output()));
+    let output = told.recv_timeout(BOUNDED).expect("the doctor does not end").unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// An overlay that goes with its test.
+struct Overlay(PathBuf);
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_takes_requests_and_is_silent_holds_nobody() {
+    scenario(64, |bed| {
+        let state = ScratchDir::new(&base()).unwrap();
+        let [net, low, merged, here] =
+            ["net", "low", "merged", "here"].map(|name| bed.dir(name).canonicalize().unwrap());
+        let mute = Mute::mounted(&net).unwrap();
+        let layers = format!("lowerdir={}:{}", low.display(), net.display());
+        mount(
+            Some("overlay"),
+            &merged,
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(layers.as_str()),
+        )
+        .unwrap();
+        let overlay = Overlay(merged.clone());
+        mute.be_silent();
+
+        // The table knows that a server is there: it is not asked.
+        let below = net.join("models");
+        let report = doctor_in_time(state.path(), &[&below, &here]);
+        assert_eq!(mute.taken(), 0);
+        let finding = of(&report, &below.to_string_lossy());
+        assert_eq!(finding["state"], "info", "{finding}");
+        let value = finding["value"].as_str().unwrap();
+        assert!(
+            value.starts_with("fuse from mute") && value.contains("was not asked"),
+            "{value}"
+        );
+        assert_eq!(of(&report, &here.to_string_lossy())["state"], "ok");
+
+        // Behind an overlay it is asked all the same; those who ask are left behind, and the others are told.
+        let behind = ["a", "b", "c"].map(|name| merged.join(name));
+        let watch: Vec<&Path> = behind.iter().map(PathBuf::as_path).chain([here.as_path()]).collect();
+        let report = doctor_in_time(state.path(), &watch);
+        assert!(mute.taken() > 0, "nobody was asked");
+        for path in &behind {
+            let finding = of(&report, &path.to_string_lossy());
+            assert_eq!(finding["state"], "missing", "{finding}");
+            assert!(
+                finding["value"].as_str().unwrap().contains("does not answer"),
+                "{finding}"
+            );
+        }
+        assert_eq!(of(&report, &here.to_string_lossy())["state"], "ok");
+        assert_eq!(report["verdict"]["exit_code"], 1);
+
+        drop(mute);
+        drop(overlay);
+        until("whoever asked has ended", || doctors().is_empty());
+    });
+}
+
+/// Processes of the doctor.
+fn doctors() -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| fs::read_to_string(process.path().join("cmdline")).ok());
+    let binary = binary().to_string_lossy().into_owned();
+    lines
+        .filter(|line| line.starts_with(&binary) && line.split('\0').nth(1) == Some("doctor"))
+        .collect()
 }

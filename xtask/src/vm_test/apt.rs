@@ -71,7 +71,12 @@ impl Apt {
     /// apt's.
     pub fn update(&self) -> Result<()> {
         match &self.config {
-            Some(_) => run(self.command("apt-get").args(["-q", "-q", "update"])),
+            // Lists that cannot be fetched are no more than a warning otherwise, and then it seems that a suite has no kernel.
+            Some(_) => {
+                run(self
+                    .command("apt-get")
+                    .args(["-q", "-q", "--option", "APT::Update::Error-Mode=any", "update"]))
+            }
             None => Ok(()),
         }
     }

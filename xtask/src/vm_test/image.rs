@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use super::kernel::Files;
 use crate::workspace::run;
 
-/// The driver of the disk and what it needs, in the order in which they are loaded; what a kernel has built in, its package lacks.
+/// The driver of the disk and what it needs; what a kernel has built in, its package lacks.
 const MODULES: &[&str] = &[
     "virtio",
     "virtio_ring",
@@ -40,7 +40,16 @@ pub struct Image {
     /// Its first file system.
     pub initramfs: PathBuf,
     /// Its disk.
-    pub disk: PathBuf,
+    pub disk: Disk,
+}
+
+/// The file of a disk: hundreds of megabytes that nobody reads again, gone when this is dropped.
+pub struct Disk(pub PathBuf);
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// Puts a machine together below `place`.
@@ -61,13 +70,13 @@ pub fn build(kernel: &Files, programs: &[PathBuf], place: &Path) -> Result<Image
     }
     let initramfs = place.join("initramfs.cpio");
     pack(&root, &initramfs)?;
-    let disk = place.join("disk.img");
-    let _ = fs::remove_file(&disk);
-    File::create(&disk)?.set_len(DISK)?;
+    let disk = Disk(place.join("disk.img"));
+    let _ = fs::remove_file(&disk.0);
+    File::create(&disk.0)?.set_len(DISK)?;
     run(Command::new("mkfs.ext4")
         // Nothing is left for a thread of the kernel to write beside the scenarios.
         .args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
-        .arg(&disk)
+        .arg(&disk.0)
         .env("PATH", with_sbin()))?;
     Ok(Image {
         release: kernel.release.clone(),
@@ -148,4 +157,22 @@ fn list(root: &Path, below: &Path, names: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_disk_outlives_its_machine_however_that_ends() {
+        let path = std::env::temp_dir().join(format!("nitro-vm-disk-{}", std::process::id()));
+        let failing = |path: &Path| -> Result<Disk> {
+            let disk = Disk(path.to_owned());
+            File::create(&disk.0)?;
+            run(&mut Command::new("false"))?;
+            Ok(disk)
+        };
+        assert!(failing(&path).is_err());
+        assert!(!path.exists());
+    }
 }

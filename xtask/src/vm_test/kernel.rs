@@ -1,7 +1,7 @@
 //! A packaged kernel: found, fetched, verified, unpacked, and kept for the next time.
 
 use std::{
-    fs,
+    fs, iter,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -22,23 +22,35 @@ pub struct Files {
     pub modules: PathBuf,
 }
 
-/// The newest kernel whose package's name begins with `prefix`, unpacked below `place`: the one in the lists of the machine, or where these have none that of the first
-/// of `suites` which has one.
+/// The newest kernel whose package's name begins with `prefix`, unpacked below `place`: the one in the lists of the machine, or where these have none, or none that can be
+/// had, that of the first of `suites` which has one.
 pub fn fetch(prefix: &str, suites: &[&str], place: &Path) -> Result<Files> {
     let packages = place.join("packages");
     fs::create_dir_all(&packages).with_context(|| format!("make {}", packages.display()))?;
-    let own = Apt::own();
-    if let Some(package) = own.newest(prefix)? {
-        return unpacked(&own, &package, &packages, place);
-    }
+    let own = iter::once_with(|| ("apt's own lists", of_own_lists(prefix, &packages, place)));
+    let others = suites
+        .iter()
+        .map(|suite| (*suite, of_suite(prefix, suite, &packages, place)));
+    first(own.chain(others)).with_context(|| format!("no package {prefix}* of a kernel for clouds can be had"))
+}
+
+/// What the first place has that has it; they are asked one after the other. Else what is wrong with each.
+fn first<'a, T>(places: impl Iterator<Item = (&'a str, Result<T>)>) -> Result<T> {
     let mut troubles = Vec::new();
-    for suite in suites {
-        match of_suite(prefix, suite, &packages, place) {
-            Ok(files) => return Ok(files),
-            Err(error) => troubles.push(format!("{suite}: {error:#}")),
+    for (place, had) in places {
+        match had {
+            Ok(had) => return Ok(had),
+            Err(error) => troubles.push(format!("{place}: {error:#}")),
         }
     }
-    bail!("no {prefix}* for clouds: not in apt's lists; {}", troubles.join("; "))
+    bail!("{}", troubles.join("; "))
+}
+
+/// From the lists that the machine has, however old they are.
+fn of_own_lists(prefix: &str, packages: &Path, place: &Path) -> Result<Files> {
+    let own = Apt::own();
+    let package = own.newest(prefix)?.context("they have none")?;
+    unpacked(&own, &package, packages, place)
 }
 
 /// From a suite that the machine does not follow. What was had before is taken as it is, without the network.
@@ -109,4 +121,33 @@ fn files_in(unpacked: &Path) -> Result<Files> {
 fn hash_of(path: &Path) -> Result<String> {
     let digest = Sha256::digest(fs::read(path)?);
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn where_the_machines_own_lists_are_broken_the_suites_are_asked() {
+        let mut asked = Vec::new();
+        let places = ["own", "bookworm", "trixie"].into_iter().map(|place| {
+            asked.push(place);
+            let had = match place {
+                "own" => Err(anyhow!("apt-cache ended with 100")),
+                other => Ok(other),
+            };
+            (place, had)
+        });
+        assert_eq!(first(places).unwrap(), "bookworm");
+        assert_eq!(asked, ["own", "bookworm"], "nobody is asked without need");
+    }
+
+    #[test]
+    fn where_none_has_it_what_is_wrong_with_each_is_told() {
+        let places = ["own", "bookworm"].map(|place| (place, Err::<(), _>(anyhow!("no network in {place}"))));
+        let words = format!("{:#}", first(places.into_iter()).unwrap_err());
+        assert_eq!(words, "own: no network in own; bookworm: no network in bookworm");
+    }
 }

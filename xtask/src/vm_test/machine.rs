@@ -46,14 +46,14 @@ impl Drop for Ended {
 pub fn run(image: &Image, modes: &[&str], limit: Duration, echo: Option<&str>) -> Result<Vec<Scenario>> {
     let drive = format!(
         "file={},format=raw,if=none,id=disk,throttling.bps-read={BYTES_PER_SECOND},throttling.iops-read={REQUESTS_PER_SECOND}",
-        image.disk.to_string_lossy().replace(',', ",,")
+        image.disk.0.to_string_lossy().replace(',', ",,")
     );
     // The last words are the first process's own.
     let words = format!(
         "console=ttyS0 panic=-1 quiet loglevel=3 rdinit=/bin/nitro-bench -- guest --modes {}",
         modes.join(",")
     );
-    let mut command = Command::new("qemu-system-x86_64");
+    let mut command = tied("qemu-system-x86_64");
     command
         .args(["-accel", "tcg", "-cpu", PROCESSOR, "-smp", "2", "-m", MEMORY])
         .args([
@@ -92,6 +92,13 @@ pub fn run(image: &Image, modes: &[&str], limit: Duration, echo: Option<&str>) -
     Ok(report.finish(in_time))
 }
 
+/// A program that is killed when the thread that starts it ends, however that happens: nobody else would end a machine that nobody listens to.
+fn tied(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", program]);
+    command
+}
+
 /// Hands on what is printed, line by line, until its end or until nobody listens.
 fn listen(output: impl Read, tell: &SyncSender<String>) {
     let mut output = BufReader::new(output);
@@ -119,6 +126,25 @@ mod tests {
         let lengths: Vec<_> = lines.iter().map(|line| line.chars().count()).collect();
         let line = LINE as usize;
         assert_eq!(lengths, [line, line, line, 5, 6]);
+    }
+
+    #[test]
+    fn a_program_ends_with_the_thread_that_started_it() {
+        let mut child = std::thread::spawn(|| {
+            let mut command = tied("sh");
+            let mut child = command
+                .args(["-c", "echo up; exec sleep 1000"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut output = BufReader::new(child.stdout.take().unwrap());
+            output.read_line(&mut String::new()).unwrap();
+            child
+        })
+        .join()
+        .unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     }
 
     #[test]

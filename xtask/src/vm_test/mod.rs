@@ -10,7 +10,6 @@ mod machine;
 mod report;
 
 use std::{
-    fs,
     io::IsTerminal,
     path::PathBuf,
     time::{Duration, Instant},
@@ -82,6 +81,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("dpkg-deb", "dpkg"),
     ("apt-get", "apt"),
     ("xz", "xz-utils"),
+    ("setpriv", "util-linux"),
 ];
 
 /// Columns of the table where nobody says how many there are.
@@ -94,7 +94,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value = "all")]
     kernel: Which,
     /// Seconds until a machine that does not end is ended.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 480)]
     timeout: u64,
     /// Also print what the machine prints.
     #[arg(long)]
@@ -108,7 +108,7 @@ pub fn vm_test(options: &Options) -> Result<()> {
     let programs = programs()?;
     eprintln!("built in {} s", begun.elapsed().as_secs());
     let place = target().join("vm");
-    let (mut failed, mut table) = (0, Table::new());
+    let (mut failed, mut table) = (Vec::new(), Table::new());
     if !std::io::stdout().is_terminal() {
         table.set_width(WIDTH);
     }
@@ -116,51 +116,75 @@ pub fn vm_test(options: &Options) -> Result<()> {
         .load_preset(UTF8_FULL)
         .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["kernel", "scenario", "verdict", "what was seen"]);
-    let mut machines = Vec::new();
-    for kernel in KERNELS.iter().filter(|kernel| options.kernel.includes(kernel)) {
-        let files = kernel::fetch(kernel.package, kernel.suites, &place)?;
-        machines.push((kernel, image::build(&files, &programs, &place.join(kernel.name))?));
-    }
+    let chosen = KERNELS.iter().filter(|kernel| options.kernel.includes(kernel));
+    // One after the other: apt locks its lists.
+    let machines: Vec<Machine> = chosen
+        .map(|kernel| {
+            let files = kernel::fetch(kernel.package, kernel.suites, &place);
+            let image = files.and_then(|files| image::build(&files, &programs, &place.join(kernel.name)));
+            Machine { kernel, image }
+        })
+        .collect();
     eprintln!("kernels had after {} s", begun.elapsed().as_secs());
-    for (kernel, scenarios) in all_at_once(&machines, options)? {
+    for (kernel, scenarios) in all_at_once(machines, options) {
         for scenario in scenarios {
-            failed += usize::from(scenario.verdict == Verdict::Failed);
+            if scenario.verdict == Verdict::Failed {
+                failed.push(format!("{} {}", kernel.name, scenario.name));
+            }
             table.add_row([kernel.name, &scenario.name, scenario.verdict.name(), &scenario.words]);
         }
     }
     println!("{table}");
     eprintln!("{} s in all", begun.elapsed().as_secs());
-    if failed > 0 {
-        bail!("{failed} scenarios failed");
+    if !failed.is_empty() {
+        bail!("{} scenarios failed: {}", failed.len(), failed.join(", "));
     }
     Ok(())
 }
 
-/// What the machines say. They wait for their disks most of the time, so that two of them take little longer than one.
-fn all_at_once<'a>(
-    machines: &'a [(&'static Kernel, Image)],
-    options: &Options,
-) -> Result<Vec<(&'static Kernel, Vec<Scenario>)>> {
-    let run = |(kernel, image): &'a (&'static Kernel, Image)| {
+/// A kernel with its machine, or why there is none.
+struct Machine {
+    kernel: &'static Kernel,
+    image: Result<Image>,
+}
+
+impl Machine {
+    /// What it says. Without a machine, or without an answer of it, that is a scenario that failed: the others' are told all the same.
+    fn scenarios(self, options: &Options) -> Vec<Scenario> {
         let begun = Instant::now();
+        let kernel = self.kernel;
         let limit = Duration::from_secs(options.timeout);
         let echo = options.verbose.then_some(kernel.name);
-        let scenarios = machine::run(image, kernel.modes, limit, echo)?;
-        // Hundreds of megabytes that nobody reads again.
-        fs::remove_file(&image.disk)?;
-        let (count, seconds) = (scenarios.len(), begun.elapsed().as_secs());
-        eprintln!("{}: {count} scenarios in {seconds} s", image.release);
-        Ok((*kernel, scenarios))
-    };
+        let ran = self.image.and_then(|image| {
+            let scenarios = machine::run(&image, kernel.modes, limit, echo)?;
+            Ok((image.release.clone(), scenarios))
+        });
+        match ran {
+            Ok((release, scenarios)) => {
+                let (count, seconds) = (scenarios.len(), begun.elapsed().as_secs());
+                eprintln!("{release}: {count} scenarios in {seconds} s");
+                scenarios
+            }
+            Err(error) => {
+                eprintln!("{}: {error:#}", kernel.name);
+                vec![Scenario::without_machine(&format!("{error:#}"))]
+            }
+        }
+    }
+}
+
+/// What the machines say. They wait for their disks most of the time, so that two of them take little longer than one.
+fn all_at_once(machines: Vec<Machine>, options: &Options) -> Vec<(&'static Kernel, Vec<Scenario>)> {
     std::thread::scope(|scope| {
         let running: Vec<_> = machines
-            .iter()
-            .map(|machine| scope.spawn(move || run(machine)))
-            .collect();
-        running
             .into_iter()
-            .map(|machine| machine.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+            .map(|machine| (machine.kernel, scope.spawn(move || machine.scenarios(options))))
+            .collect();
+        let ended = running.into_iter().map(|(kernel, machine)| {
+            let scenarios = machine.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (kernel, scenarios)
+        });
+        ended.collect()
     })
 }
 
@@ -193,7 +217,37 @@ fn programs() -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn a_machine_that_cannot_be_had_takes_no_other_ones_results_along() {
+        let options = Line::parse_from(["vm-test"]).options;
+        let machines = KERNELS.iter().map(|kernel| Machine {
+            kernel,
+            image: Err(anyhow!("no package of {}", kernel.name)),
+        });
+        let all = all_at_once(machines.collect(), &options);
+        let told: Vec<_> = all
+            .iter()
+            .map(|(kernel, scenarios)| (kernel.name, scenarios[0].verdict, scenarios[0].words.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("6.1", Verdict::Failed, "no package of 6.1"),
+                ("6.12", Verdict::Failed, "no package of 6.12")
+            ]
+        );
+    }
 
     #[test]
     fn every_kernel_can_be_chosen() {

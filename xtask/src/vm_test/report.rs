@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 /// Begins the lines that the scenarios print; the same in `tests/src/guest`.
 const MARK: &str = "vm-test:";
 
+/// The scenario that the machine itself is.
+const MACHINE: &str = "machine";
+
 /// The last lines that are kept for a machine that ends badly.
 const KEPT: usize = 30;
 /// Characters of a name and of the words beside it: more is cut off.
@@ -20,8 +23,6 @@ pub enum Verdict {
     Ok,
     /// It did not.
     Failed,
-    /// The kernel has not what it is about.
-    NotHere,
 }
 
 impl Verdict {
@@ -30,12 +31,11 @@ impl Verdict {
         match self {
             Self::Ok => "ok",
             Self::Failed => "FAILED",
-            Self::NotHere => "not in this kernel",
         }
     }
 
     fn of(name: &str) -> Option<Self> {
-        [Self::Ok, Self::Failed, Self::NotHere]
+        [Self::Ok, Self::Failed]
             .into_iter()
             .find(|verdict| verdict.name() == name)
     }
@@ -50,6 +50,17 @@ pub struct Scenario {
     pub verdict: Verdict,
     /// What there is to say.
     pub words: String,
+}
+
+impl Scenario {
+    /// There is no machine that could tell of any.
+    pub fn without_machine(why: &str) -> Self {
+        Self {
+            name: MACHINE.into(),
+            verdict: Verdict::Failed,
+            words: printable(why, WORDS),
+        }
+    }
 }
 
 /// What was printed so far.
@@ -89,7 +100,7 @@ impl Report {
         };
         let last: Vec<String> = self.last.into();
         self.scenarios.push(Scenario {
-            name: "machine".into(),
+            name: MACHINE.into(),
             verdict: Verdict::Failed,
             words: format!("{trouble}; its last lines:\n{}", last.join("\n")),
         });
@@ -132,14 +143,14 @@ mod tests {
             "[    0.1] a kernel",
             "vm-test: auto | ok | fentry: no tracepoints | really",
             "[    2.0] words vm-test: reads | FAILED | nothing was seen",
-            "vm-test: MGLRU | not in this kernel | no lru_gen",
+            "vm-test: MGLRU | FAILED | no lru_gen",
             "vm-test: end 3",
         ]);
         let told: Vec<_> = all.iter().map(|one| (one.name.as_str(), one.verdict)).collect();
         let expected = [
             ("auto", Verdict::Ok),
             ("reads", Verdict::Failed),
-            ("MGLRU", Verdict::NotHere),
+            ("MGLRU", Verdict::Failed),
         ];
         assert_eq!(told, expected);
         assert_eq!(all[0].words, "fentry: no tracepoints | really");

@@ -1,7 +1,11 @@
 //! Machines of several kinds: what is said of each, and what that comes to.
 
 use super::{
-    super::{Outcome, Running, finding::Weight, of_agent},
+    super::{
+        Outcome, Running,
+        finding::{Subject, Weight},
+        of_agent,
+    },
     *,
 };
 
@@ -236,47 +240,6 @@ fn zswap_is_told_where_it_is_on() {
 }
 
 #[test]
-fn limits_of_groups_are_told_in_both_versions() {
-    let tree = Tree::whole();
-    let group = "sys/fs/cgroup/user.slice";
-    tree.file(&format!("{group}/memory.max"), "2147483648\n");
-    tree.file(&format!("{group}/memory.current"), "1073741824\n");
-    tree.file(
-        &format!("{group}/io.max"),
-        "259:0 rbps=1048576 wbps=max riops=max wiops=max\n",
-    );
-    let report = tree.report();
-    assert_eq!(of(&report, "version").value, "2");
-    assert_eq!(of(&report, "memory limit").state, State::Degraded);
-    assert!(
-        of(&report, "memory limit")
-            .value
-            .starts_with("1 GiB left to /user.slice")
-    );
-    assert!(of(&report, "read limits").value.contains("rbps=1048576"));
-
-    tree.remove("sys/fs/cgroup");
-    tree.file("proc/self/cgroup", "7:blkio:/a\n4:memory:/a/b\n1:name=systemd:/x\n");
-    tree.file(
-        "sys/fs/cgroup/memory/a/b/memory.limit_in_bytes",
-        "9223372036854771712\n",
-    );
-    tree.file("sys/fs/cgroup/memory/a/b/memory.usage_in_bytes", "1\n");
-    tree.file(
-        "sys/fs/cgroup/blkio/a/blkio.throttle.read_bps_device",
-        "259:0 1000000\n",
-    );
-    let report = tree.report();
-    assert_eq!(of(&report, "version").value, "1");
-    assert_eq!(state(&report, "memory limit"), State::Ok);
-    assert!(of(&report, "read limits").value.contains("259:0 1000000"));
-
-    tree.file("proc/self/cgroup", "0::/../../elsewhere\n");
-    tree.remove("sys/fs/cgroup");
-    assert_eq!(state(&tree.report(), "version"), State::Missing);
-}
-
-#[test]
 fn wsl_tells_its_cap_and_its_drives() {
     let tree = Tree::whole();
     assert!(
@@ -369,4 +332,81 @@ fn an_agent_that_could_do_better_is_told_to_start_again() {
     assert_eq!(state(running("0.0.1", "page-cache")), State::Degraded);
     assert_eq!(state(Err("no agent answers".into())), State::Info);
     assert!(of_agent(None, None).is_empty());
+}
+
+#[test]
+fn root_in_a_container_hears_what_the_container_lacks() {
+    let mut tried = tried([false; 4]);
+    tried.rights.ebpf = vec!["CAP_BPF".into(), "CAP_SYS_PTRACE".into()];
+    tried.rights.fanotify = vec!["CAP_SYS_ADMIN".into()];
+    let report = Tree::whole().report_on(&["/models"], tried);
+    let remedy = of(&report, "capabilities").remedy.as_deref().unwrap();
+    assert!(
+        remedy.contains("BPF, SYS_PTRACE") && remedy.contains("--cap-add"),
+        "{remedy}"
+    );
+    for finding in &report.findings {
+        let remedy = finding.remedy.as_deref().unwrap_or_default();
+        let is_of_rights = !matches!(finding.subject, Subject::Fuse);
+        assert!(!is_of_rights || !remedy.contains("sudo"), "{finding:?}");
+    }
+    assert!(!report.verdict.words.contains("sudo"), "{}", report.verdict.words);
+}
+
+#[test]
+fn a_kernel_that_should_have_page_cache_mode_and_refuses_it_is_degraded() {
+    let tree = Tree::whole();
+    let works = [false, true, true, true];
+    let report = tree.report_on(&["/models"], tried(works));
+    assert_eq!(state(&report, "auto"), State::Degraded);
+    assert_eq!(report.verdict.outcome, Outcome::Degraded);
+    tree.file("proc/sys/kernel/osrelease", "6.11.5-generic\n");
+    assert_eq!(state(&tree.report_on(&["/models"], tried(works)), "auto"), State::Ok);
+}
+
+#[test]
+fn remedies_of_modes_follow_what_went_wrong() {
+    let tree = Tree::whole();
+    let remedy = |why: &str, mode: &str| {
+        let mut tried = tried([false; 4]);
+        for trial in &mut tried.events {
+            trial.outcome = Err(why.to_owned());
+        }
+        let report = tree.report_on(&["/models"], tried);
+        of(&report, mode).remedy.clone().unwrap()
+    };
+    assert!(remedy("EMFILE: Too many open files", "fanotify").contains("max_user_groups"));
+    assert!(remedy("Operation not permitted (os error 1)", "fanotify").contains("sandbox"));
+    assert!(remedy("ENOSYS: Function not implemented", "fanotify").contains("CONFIG_FANOTIFY"));
+    assert!(remedy("Cannot allocate memory", "page-cache").contains("memory"));
+}
+
+#[test]
+fn every_part_of_damon_that_takes_pages_is_stopped() {
+    let tree = Tree::whole();
+    tree.file("sys/module/damon_reclaim/parameters/enabled", "Y\n");
+    for daemon in 0..2 {
+        let place = format!("sys/kernel/mm/damon/admin/kdamonds/{daemon}");
+        tree.file(&format!("{place}/state"), "on\n");
+        for scheme in 0..2 {
+            tree.file(&format!("{place}/contexts/0/schemes/{scheme}/action"), "pageout\n");
+        }
+    }
+    let report = tree.report();
+    let remedy = of(&report, "proactive reclaim").remedy.as_deref().unwrap();
+    assert_eq!(remedy.matches("echo").count(), 3, "{remedy}");
+}
+
+#[test]
+fn loop_devices_of_a_container_are_those_that_it_is_given() {
+    let tree = Tree::whole();
+    tree.remove("dev/loop-control");
+    let remedy = |tree: &Tree| of(&tree.report(), "loop devices").remedy.clone().unwrap();
+    assert!(
+        remedy(&tree).contains("give it the devices"),
+        "the driver is there: {}",
+        remedy(&tree)
+    );
+    tree.remove("sys/module/loop");
+    assert!(remedy(&tree).starts_with("modprobe loop"));
 }

@@ -1,6 +1,7 @@
 //! The doctor on machines that tests have made of files.
 
 mod hostile;
+mod limits;
 mod machines;
 mod places;
 
@@ -101,6 +102,7 @@ impl Tree {
     /// A disk with what its queue tells, in KiB.
     fn disk(&self, name: &str, (major, minor): (u32, u32), scheduler: &str, read_ahead: u64, request: u64) {
         let place = format!("sys/devices/{name}");
+        self.file(&format!("{place}/dev"), format!("{major}:{minor}\n"));
         self.file(&format!("{place}/size"), "2097152\n");
         self.file(&format!("{place}/queue/scheduler"), format!("{scheduler}\n"));
         self.file(&format!("{place}/queue/rotational"), "0\n");

@@ -202,7 +202,7 @@ fn directories_come_from_the_command_line_then_the_agent_then_a_look() {
             agent: Some(agent),
             auto: watch == ["/etc"],
         };
-        let facts = Facts::gather(&tree.machine(), question, tried([true; 4]), || vec!["/".into()]);
+        let facts = Facts::gather(&tree.machine(), question, tried([true; 4]), || vec![b"/".to_vec()]);
         (facts.chosen, facts.roots[0].path.clone())
     };
     let none = || Err("no agent answers".to_owned());
@@ -214,4 +214,126 @@ fn directories_come_from_the_command_line_then_the_agent_then_a_look() {
         (Chosen::Found, "/etc".into()),
         "--watch auto besides"
     );
+}
+
+#[test]
+fn a_server_is_not_asked_and_its_mount_is_told() {
+    let tree = Tree::whole();
+    // Nothing is below: whoever asks hears that nothing is there.
+    fs::create_dir(tree.path("nas")).unwrap();
+    tree.link("link", Path::new("/nas/models"));
+    for kind in ["nfs4 server:/x", "fuse.sshfs host:/x"] {
+        tree.mounts(&format!(
+            "27 1 259:1 / / rw - ext4 /dev/nvme0n1p1 rw\n44 27 0:55 / /nas rw - {kind} rw,allow_other\n"
+        ));
+        let report = tree.report_on(&["/nas/models", "/nas", "/link"], tried([true; 4]));
+        for name in ["/nas/models", "/nas"] {
+            let finding = of(&report, name);
+            assert_eq!(finding.state, State::Info, "{finding:?}");
+            assert!(finding.value.contains("not asked whether"), "{finding:?}");
+        }
+        // By the link nothing is known but where it leads into it.
+        let told = report.findings.iter().filter(|finding| finding.name == "/nas").count();
+        assert_eq!(told, 2);
+    }
+}
+
+#[test]
+fn a_file_is_no_directory() {
+    let tree = Tree::whole();
+    tree.file("models/model.gguf", "x");
+    let report = tree.report_on(&["/models/model.gguf"], tried([true; 4]));
+    let finding = of(&report, "/models/model.gguf");
+    assert_eq!(finding.state, State::Missing);
+    assert!(finding.remedy.as_deref().unwrap().contains("directory"), "{finding:?}");
+}
+
+#[test]
+fn what_a_container_sees_is_looked_for_there_and_its_layers_here() {
+    let tree = Tree::whole();
+    tree.disk("sdb", (8, 16), "[bfq]", 128, 1280);
+    tree.file("layers/up/x", "");
+    tree.file("proc/812/root/models/x", "");
+    tree.file(
+        "proc/812/mountinfo",
+        "90 1 0:77 / / rw - overlay overlay rw,lowerdir=/gone,upperdir=/layers/up,workdir=/w\n",
+    );
+    tree.mounts("27 1 259:1 / / rw - ext4 /dev/nvme0n1p1 rw\n28 27 8:16 / /layers rw - xfs /dev/sdb rw\n");
+    let path = "/proc/812/root/models";
+    let report = tree.report_on(
+        &[path, "/proc/812/root/gone", "/proc/813/root/models"],
+        tried([true; 4]),
+    );
+    assert_eq!(state(&report, "/models"), State::Ok, "its layer is reached");
+    assert_eq!(
+        of(&report, "sdb read_ahead_kb").value,
+        "128 KiB",
+        "the device of the layer"
+    );
+    assert_eq!(state(&report, "/proc/812/root/gone"), State::Missing);
+    assert!(of(&report, "/proc/813/root/models").value.contains("process"));
+}
+
+#[test]
+fn layers_are_read_as_the_kernel_writes_them() {
+    let tree = Tree::whole();
+    tree.file("a:b/x", "");
+    for options in ["lowerdir=/gone:/a\\134:b", "lowerdir+=/gone,lowerdir+=/a:b"] {
+        tree.mounts(&format!(
+            "27 1 259:1 / / rw - ext4 /dev/nvme0n1p1 rw\n44 27 0:55 / /models rw - overlay overlay ro,{options}\n"
+        ));
+        assert_eq!(state(&tree.report(), "/models"), State::Ok, "{options}");
+    }
+}
+
+#[test]
+fn directories_of_an_agent_are_told_though_they_are_gone_or_their_names_lost() {
+    let tree = Tree::whole();
+    let running = super::super::Running {
+        version: env!("CARGO_PKG_VERSION").into(),
+        mode: "page-cache".into(),
+        directories: vec!["/models".into(), "/gone".into(), "/mod\u{fffd}els".into()],
+        ..Default::default()
+    };
+    let question = Question {
+        agent: Some(Ok(running)),
+        ..Question::default()
+    };
+    let report = Facts::gather(&tree.machine(), question, tried([true; 4]), Vec::new).report();
+    assert_sound(&report);
+    assert_eq!(state(&report, "/models"), State::Ok);
+    assert_eq!(state(&report, "/gone"), State::Missing);
+    let lost = of(&report, "/mod\u{fffd}els");
+    assert_eq!(lost.state, State::Info);
+    assert!(lost.value.contains("not UTF-8"), "{lost:?}");
+}
+
+#[test]
+fn a_remedy_for_readahead_is_the_last_one() {
+    for read_ahead in [0, 4, 32, 64, 128, 256, 1024, 8192] {
+        for request in [4, 32, 64, 127, 128, 512, 1280] {
+            for hardware in [request, 4096] {
+                let tree = Tree::whole();
+                let queue = "sys/devices/nvme0n1/queue";
+                tree.file(&format!("{queue}/read_ahead_kb"), format!("{read_ahead}\n"));
+                tree.file(&format!("{queue}/max_sectors_kb"), format!("{request}\n"));
+                tree.file(&format!("{queue}/max_hw_sectors_kb"), format!("{hardware}\n"));
+                let report = tree.report();
+                let Some(remedy) = &of(&report, "nvme0n1p1 read_ahead_kb").remedy else {
+                    continue;
+                };
+                // What it says to do is done.
+                let command = remedy.split(',').next().unwrap().strip_prefix("echo ").unwrap();
+                let (value, file) = command.split_once(" > ").unwrap();
+                tree.file(file.trim_start_matches('/'), value);
+                let report = tree.report();
+                let after = of(&report, "nvme0n1p1 read_ahead_kb");
+                assert_eq!(
+                    after.state,
+                    State::Ok,
+                    "{read_ahead} of {request} of {hardware}: {remedy}: {after:?}"
+                );
+            }
+        }
+    }
 }
