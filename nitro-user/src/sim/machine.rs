@@ -26,6 +26,8 @@ pub struct Machine {
     pub request: Duration,
     /// A fault that finds no page to map.
     pub fault: Duration,
+    /// The first miss of a process more than any other: what slept wakes, the agent on the same processors included.
+    pub begin: Duration,
     /// From the end of a wait until whoever waited can go on, on average: half of it always, the rest as it happens.
     pub wake: Duration,
     /// Putting a thread on a processor.
@@ -47,9 +49,10 @@ impl Default for Machine {
             folio: Duration::from_nanos(850),
             request: Duration::from_micros(3),
             fault: Duration::from_micros(2),
+            begin: Duration::from_millis(1),
             wake: Duration::from_micros(4),
             switch: Duration::from_micros(1),
-            hear: Duration::from_micros(150),
+            hear: Duration::from_micros(300),
             open: Duration::from_micros(250),
         }
     }

@@ -162,6 +162,8 @@ pub struct Reader {
     pub call_end: u64,
     /// It was told that it waits for the page where it is.
     pub is_told: bool,
+    /// It has missed a page.
+    pub has_missed: bool,
     /// The page that it last missed: it holds on to that, even where the page cache does not.
     pub missed: Option<u64>,
     /// First access.
@@ -190,6 +192,7 @@ impl Reader {
             at: 0,
             call_end: 0,
             is_told: false,
+            has_missed: false,
             missed: None,
             began: None,
             ended: None,

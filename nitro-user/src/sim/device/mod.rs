@@ -69,21 +69,14 @@ impl Device {
         }
     }
 
-    /// Asks at `now` for a range of a file, which one request can hold; returns when it is there. Moments never go back from one call to the next.
-    pub fn submit(&mut self, now: Moment, file: usize, range: ByteRange) -> Moment {
+    /// Asks at `now` for a range of a file, which one request can hold, for the page cache or past it; returns when it is there. Moments never go back from one call to the next.
+    pub fn submit(&mut self, now: Moment, file: usize, range: ByteRange, is_direct: bool) -> Moment {
         let admitted = self.gate.as_mut().map_or(now, |gate| gate.admit(now, range.len()));
-        let done = self.servers.serve(admitted, file, range);
+        let done = self.servers.serve(admitted, file, range, is_direct);
         self.busy_until = self.busy_until.max(done);
         self.bytes += range.len();
         self.requests += 1;
         done
-    }
-
-    /// A processor copies for so long, which holds up a device in memory.
-    pub fn held_up(&mut self, now: Moment, work: Duration) {
-        if self.spec.service.is_in_memory {
-            self.servers.hold(now, work);
-        }
     }
 
     /// Bytes of the largest request.

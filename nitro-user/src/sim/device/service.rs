@@ -16,12 +16,12 @@ pub struct Service {
     pub each: Duration,
     /// Bytes a second of each request; 0 is no bound.
     pub rate: f64,
+    /// The same of requests past the page cache, where that differs: a reader's own buffers stay in the processor's cache, pages that were just taken do not lie there. 0 for the same.
+    pub direct_rate: f64,
     /// Requests at once.
     pub parallel: usize,
     /// Time more where a request does not begin where the one before ended.
     pub seek: Duration,
-    /// It is the machine's own memory, which gives no more to two who copy than to one: whoever copies out of the page cache holds it up.
-    pub is_in_memory: bool,
 }
 
 impl Service {
@@ -30,9 +30,9 @@ impl Service {
         delay: Duration::ZERO,
         each: Duration::ZERO,
         rate: 0.0,
+        direct_rate: 0.0,
         parallel: 1,
         seek: Duration::ZERO,
-        is_in_memory: false,
     };
 }
 
@@ -55,14 +55,14 @@ impl Servers {
         }
     }
 
-    /// Nothing is served for so long.
-    pub fn hold(&mut self, now: Moment, time: Duration) {
-        self.free.iter_mut().for_each(|free| *free = now.max(*free).after(time));
-    }
-
     /// Serves a request that comes at `at`; returns when it is answered.
-    pub fn serve(&mut self, at: Moment, file: usize, range: ByteRange) -> Moment {
+    pub fn serve(&mut self, at: Moment, file: usize, range: ByteRange, is_direct: bool) -> Moment {
         let service = self.service;
+        let rate = if is_direct && service.direct_rate > 0.0 {
+            service.direct_rate
+        } else {
+            service.rate
+        };
         let seek = if self.head == (file, range.start) {
             Duration::ZERO
         } else {
@@ -72,9 +72,7 @@ impl Servers {
         let Some(free) = self.free.iter_mut().min() else {
             return at;
         };
-        *free = at
-            .max(*free)
-            .after(service.each + seek + time_of(range.len(), service.rate));
+        *free = at.max(*free).after(service.each + seek + time_of(range.len(), rate));
         free.after(service.delay)
     }
 }
@@ -92,7 +90,12 @@ mod tests {
             parallel: 2,
             ..Service::AT_ONCE
         });
-        let ends = [0, 1, 2].map(|piece| servers.serve(Moment(0), 0, ByteRange::new(piece << 20, 1 << 20)).0 / MS);
+        let ends = [0, 1, 2].map(|piece| {
+            servers
+                .serve(Moment(0), 0, ByteRange::new(piece << 20, 1 << 20), false)
+                .0
+                / MS
+        });
         assert_eq!(ends, [10, 10, 20]);
     }
 
@@ -103,7 +106,7 @@ mod tests {
             seek: Duration::from_millis(8),
             ..Service::AT_ONCE
         });
-        let mut serve = |start| servers.serve(Moment(0), 0, ByteRange::new(start, 1_000_000)).0 / MS;
+        let mut serve = |start| servers.serve(Moment(0), 0, ByteRange::new(start, 1_000_000), false).0 / MS;
         assert_eq!([serve(0), serve(1_000_000), serve(5_000_000)], [1, 2, 11]);
     }
 }

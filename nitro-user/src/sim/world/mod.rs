@@ -304,7 +304,7 @@ impl<'a> World<'a> {
                     end: (end * PAGE).min(size),
                 };
                 brought.work += self.scenario.machine.request;
-                let arrives = self.device.submit(now.after(brought.work), part, range);
+                let arrives = self.device.submit(now.after(brought.work), part, range, false);
                 let gone = self.cache.insert(part, start..end, arrives, by);
                 self.evicted(now, gone);
                 brought.ranges.push(range);

@@ -11,7 +11,7 @@ use crate::{
         cursor::Hook,
         machine::time_of,
         readahead::{Readahead, Window},
-        reader::{Phase, Reader, Style},
+        reader::{Phase, Style},
     },
     units::{ByteRange, Moment},
 };
@@ -138,7 +138,7 @@ impl World<'_> {
         let largest = self.device.largest();
         while start < end {
             let next = start.saturating_add(largest).min(end);
-            done = done.max(self.device.submit(now, part, ByteRange { start, end: next }));
+            done = done.max(self.device.submit(now, part, ByteRange { start, end: next }, true));
             start = next;
         }
         self.sleep(now, Actor::Reader(index), done);
@@ -221,9 +221,6 @@ impl World<'_> {
             self.cache.use_up(part, ByteRange { start, end });
         }
         let work = time_of(end - start, rate);
-        if matches!(self.readers.get(index).map(Reader::style), Some(Style::Read { .. })) {
-            self.device.held_up(now, work);
-        }
         self.run_for(now, Actor::Reader(index), work);
     }
 
@@ -279,10 +276,15 @@ impl World<'_> {
         let Some((part, style)) = self.visited(index) else {
             return;
         };
-        let fault = match style {
+        let mut fault = match style {
             Style::Read { .. } | Style::Direct { .. } => Duration::ZERO,
             Style::Map | Style::MapRandom | Style::Populate => self.scenario.machine.fault,
         };
+        if let Some(reader) = self.readers.get_mut(index)
+            && !std::mem::replace(&mut reader.has_missed, true)
+        {
+            fault += self.scenario.machine.begin;
+        }
         let helps = self.readers.get(index).is_some_and(|reader| reader.spec.helps);
         let by = if helps { By::Help } else { By::Reader };
         let brought = self.bring_in(now.after(fault), by, part, window);

@@ -22,8 +22,8 @@ const MIB: u64 = 1 << 20;
 /// Seed of the model that the bench writes.
 const GGUF_SEED: u64 = 1;
 
-/// The bench's reader begins its load so long after its command line is seen: its own program has to be read anew, too.
-const START_OF_PROCESS: Duration = Duration::from_millis(8);
+/// The bench's reader begins its load so long after its command line is seen.
+const START_OF_PROCESS: Duration = Duration::from_micros(300);
 
 /// Readers start then: whatever the agent does before them has room.
 const START: Moment = Moment(20_000_000);
@@ -37,14 +37,14 @@ const HEADER_CALL: u64 = 8 << 10;
 /// Requests at once of a reader with `O_DIRECT`.
 const DEPTH: usize = 8;
 
-/// A loop device over a file in memory: one thread copies.
+/// A loop device over a file in memory: one thread copies, into pages that were just taken, or into a reader's own buffers again and again.
 const LOOP: Service = Service {
-    delay: Duration::ZERO,
-    each: Duration::from_micros(30),
-    rate: 28e9,
+    delay: Duration::from_micros(12),
+    each: Duration::from_micros(19),
+    rate: 9.8e9,
+    direct_rate: 22e9,
     parallel: 1,
     seek: Duration::ZERO,
-    is_in_memory: true,
 };
 
 /// What a request to a file system in user space takes beside the time that it sleeps: two switches of process, and the server's own read.
@@ -90,9 +90,9 @@ fn device(rig: Rig) -> DeviceSpec {
         delay: Duration::ZERO,
         each: SERVER + Duration::from_secs_f64(service.latency / 1e3),
         rate: service.rate * 1e6,
+        direct_rate: 0.0,
         parallel: service.parallel,
         seek: Duration::from_secs_f64(service.seek / 1e3),
-        is_in_memory: false,
     });
     DeviceSpec {
         limit,
