@@ -77,6 +77,11 @@ impl Root {
         )
         .unwrap();
         root.unmount.push(top.clone());
+        // What an agent that was started by hand has left on this machine is no part of it.
+        let by_hand = top.join("var/lib/nitro-agent");
+        if by_hand.exists() {
+            fs::remove_dir_all(by_hand).unwrap();
+        }
         fs::create_dir_all(top.join(&MODELS[1..])).unwrap();
         for (from, on) in [
             (Path::new("/proc"), "/proc"),
