@@ -24,6 +24,8 @@ pub struct Config {
     pub auto: bool,
     /// Ceiling for all that was warmed and nobody used yet, in bytes.
     pub ceiling: ByteCount,
+    /// What is to stay available of the machine's memory.
+    pub reserve: ByteCount,
     /// Event mode.
     pub events: EventChoice,
     /// Predict and tell, warm nothing.

@@ -123,6 +123,9 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
             &format!("and of {} more: see --json", status.holdings.len() - HOLDINGS),
         );
     }
+    if let Some(pressure) = &status.pressure {
+        say("pressure", pressure);
+    }
     if status.on_battery {
         say("battery", "only readers that were seen to read are helped");
     }

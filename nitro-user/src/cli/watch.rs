@@ -19,7 +19,7 @@ use crate::{
     config::{Config, ConfigError, SOCKET, ceiling, charges_consumer, resolve_home},
     daemon::{self, rights},
     source::attach::EventChoice,
-    sys::power,
+    sys::{memory, power},
     units::Size,
 };
 
@@ -41,6 +41,9 @@ pub struct Options {
     /// Ceiling for all that was warmed and nobody used yet: 8GiB, 512M, 25%.
     #[arg(long, value_name = "SIZE|PERCENT", default_value = "50%")]
     memory: Size,
+    /// Warm nothing while less than this of the machine's memory is available (MemAvailable, and within the own cgroup's limit): 2GiB, 10%.
+    #[arg(long, value_name = "SIZE|PERCENT", default_value = "5%")]
+    reserve: Size,
     /// How accesses are seen: auto, page-cache (Linux 6.12), fentry (before), syscalls, fanotify (without eBPF).
     #[arg(long, value_name = "MODE", default_value = "auto")]
     events: EventChoice,
@@ -97,6 +100,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         roots: named.map(|path| resolve_home(path)).collect(),
         auto: options.watch.iter().any(|path| is_auto(path)),
         ceiling: ceiling(options.memory)?,
+        reserve: options.reserve.of(memory::total()),
         events: options.events,
         dry_run: options.dry_run,
         exclude: Exclude::new(&options.exclude)?,

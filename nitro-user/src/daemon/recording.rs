@@ -133,6 +133,7 @@ impl Wiring {
             began_unix_ns: i64::try_from(clock::unix_now_ns()).unwrap_or(i64::MAX),
             roots: started.found.roots.clone(),
             ceiling: engine.ceiling(),
+            reserve: policy.reserve,
             dry_run: policy.dry_run,
             ignored: policy.ignored.clone(),
             inferred: policy.inferred,

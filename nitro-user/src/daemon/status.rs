@@ -66,6 +66,7 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EventS
         ceiling: engine.ceiling(),
         held: engine.held(),
         held_percent: engine.held_percent(),
+        pressure: engine.strain().reason().map(str::to_owned),
         rights: RightsStatus {
             capabilities: started.confined.capabilities.clone(),
             no_new_privileges: started.confined.no_new_privileges,

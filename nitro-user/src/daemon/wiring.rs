@@ -97,6 +97,7 @@ impl Wiring {
             dropped: 0,
             engine: Engine::new(Policy {
                 ceiling: config.ceiling,
+                reserve: config.reserve,
                 dry_run: config.dry_run,
                 ignored: config.ignored_programs.clone(),
                 inferred: mode.is_inferred(),
@@ -201,6 +202,7 @@ impl Wiring {
             } => self.feed(Input::Direct { process, file }),
             Answer::Direct { .. } => {}
             Answer::Power { on_battery } => self.feed(Input::Battery(on_battery)),
+            Answer::Memory { available, stalled } => self.feed(Input::Memory { available, stalled }),
             Answer::Device { device, identity } => {
                 let Some(identity) = identity else { return };
                 if let Some(knowledge) = self.devices.recall(&identity) {
@@ -330,6 +332,7 @@ impl Wiring {
                 }
                 Action::AskProgram { process } => self.processes.ask(Question::Program(process)),
                 Action::AskDirect { process, file } => self.processes.ask(Question::Direct(process, file)),
+                Action::AskMemory => self.processes.ask(Question::Memory),
                 Action::Warm {
                     load,
                     model,

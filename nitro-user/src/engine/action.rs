@@ -45,6 +45,8 @@ pub enum Action {
         /// The file.
         file: FileId,
     },
+    /// Ask how much memory there is, and who waits for it; answered by `Input::Memory`.
+    AskMemory,
     /// Ask what was learned of a device before the agent was started; answered by `Input::Recalled` if there is any.
     Recall {
         /// Its number.

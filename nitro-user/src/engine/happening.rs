@@ -77,6 +77,8 @@ pub enum Skip {
     NeverRead,
     /// `--ignore-program`.
     Ignored,
+    /// The machine's memory is short, for a while.
+    Pressure,
 }
 
 impl Skip {
@@ -104,6 +106,7 @@ impl Skip {
             Self::Paused => "paused",
             Self::NeverRead => "named on a command line, not read",
             Self::Ignored => "its program is ignored",
+            Self::Pressure => "memory was short",
         }
     }
 }

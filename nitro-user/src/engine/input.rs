@@ -1,6 +1,6 @@
 //! Everything the engine is told. A recorded trace holds these.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +106,13 @@ pub enum Input {
     Battery(bool),
     /// The ceiling changed.
     Ceiling(ByteCount),
+    /// The machine's memory, in answer to [`super::Action::AskMemory`].
+    Memory {
+        /// Bytes that can be had without swapping, within the limits of the agent's own cgroup.
+        available: ByteCount,
+        /// How long somebody has waited for memory since the machine was started.
+        stalled: Duration,
+    },
     /// The time of [`super::Engine::deadline`] has come.
     Tick,
 }

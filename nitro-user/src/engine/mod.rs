@@ -39,11 +39,12 @@ use self::{
     plan::{
         budget::Budget,
         device::{Device, Knowledge},
+        pressure::{Pressure, Strain},
     },
 };
 use crate::{
     catalog::model::{AT_REST, Description},
-    units::{ByteCount, FileId, Moment},
+    units::{ByteCount, FileId, Moment, STEP},
 };
 
 /// Two descriptions of a file that turn out stale within this time are one too many: somebody writes to it.
@@ -54,6 +55,8 @@ const WRITTEN_TO: Duration = Duration::from_secs(10);
 pub struct Policy {
     /// Ceiling for all that was warmed and nobody used yet.
     pub ceiling: ByteCount,
+    /// What is to stay available of the machine's memory.
+    pub reserve: ByteCount,
     /// Predict and tell, warm nothing.
     pub dry_run: bool,
     /// Programs whose reads are neither helped nor counted.
@@ -86,6 +89,7 @@ pub struct Engine {
     wanting: BTreeSet<LoadId>,
     devices: BTreeMap<u32, Device>,
     budget: Budget,
+    pressure: Pressure,
     /// For whom what is held was warmed, where their loads have ended.
     holdings: Holdings,
     /// Files that a worker found to be others than the catalog had said, and when.
@@ -109,6 +113,7 @@ impl Engine {
     pub fn new(policy: Policy) -> Self {
         let budget = Budget::new(policy.ceiling);
         Self {
+            pressure: Pressure::new(policy.reserve),
             policy,
             library: Library::default(),
             loads: BTreeMap::new(),
@@ -177,6 +182,7 @@ impl Engine {
             Input::Resume => self.paused = None,
             Input::Battery(on_battery) => self.spares = on_battery,
             Input::Ceiling(ceiling) => self.budget.set_ceiling(ceiling),
+            Input::Memory { available, stalled } => self.memory(now, available, stalled, &mut actions),
             Input::Tick => self.tick(now, &mut actions),
         }
         self.plan(now, &mut actions);
@@ -186,7 +192,12 @@ impl Engine {
     /// When the engine wants its next [`Input::Tick`]; `None` while nothing is going on, so that an idle agent sleeps.
     pub fn deadline(&self) -> Option<Moment> {
         let deadlines = self.loads.values().filter_map(Load::deadline);
-        deadlines.chain(self.paused.flatten()).min()
+        // Under strain nothing comes back that would be the occasion to ask again.
+        let memory = self
+            .pressure
+            .deadline()
+            .filter(|_| self.could_warm() && self.strain() != Strain::None);
+        deadlines.chain(self.paused.flatten()).chain(memory).min()
     }
 
     /// Bytes warmed that nobody has used yet, and those on their way.
@@ -232,6 +243,16 @@ impl Engine {
     /// Whether only readers that were seen to read are helped, to spare a battery.
     pub fn spares(&self) -> bool {
         self.spares
+    }
+
+    /// Whether the machine's memory is short.
+    pub fn strain(&self) -> Strain {
+        self.pressure.strain(self.now)
+    }
+
+    /// Whether there is a load that could use a step.
+    fn could_warm(&self) -> bool {
+        self.paused.is_none() && !self.wanting.is_empty()
     }
 
     /// Share of the ceiling in use, 0–100.
@@ -342,6 +363,19 @@ impl Engine {
         id
     }
 
+    fn memory(&mut self, now: Moment, available: ByteCount, stalled: Duration, actions: &mut Vec<Action>) {
+        let before = self.pressure.strain(now);
+        self.pressure.told(now, available, stalled);
+        let strain = self.pressure.strain(now);
+        if strain > before {
+            for load in self.loads.values_mut() {
+                if strain == Strain::Short || load.is_speculative() {
+                    load.give_way(actions);
+                }
+            }
+        }
+    }
+
     fn recalled(&mut self, number: u32, knowledge: Knowledge, actions: &mut Vec<Action>) {
         let device = self.devices.entry(number).or_default();
         device.recall(knowledge);
@@ -446,9 +480,19 @@ impl Engine {
 
     /// Hands out steps, one per load and turn, while the devices and the ceiling have room.
     fn plan(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if self.paused.is_some() {
+        if !self.could_warm() {
             return;
         }
+        if self.pressure.ask(now) {
+            actions.push(Action::AskMemory);
+        }
+        let strain = self.pressure.strain(now);
+        if strain == Strain::Short {
+            self.loads.values_mut().for_each(Load::note_pressure);
+            return;
+        }
+        // Two steps: one that is read, and one on its way.
+        let most_ahead = if strain == Strain::None { u64::MAX } else { 2 * STEP };
         loop {
             // Loads take turns: those after the last served first.
             let turn = self.turn;
@@ -460,7 +504,11 @@ impl Engine {
                     self.wanting.remove(&id);
                     continue;
                 };
-                let Some(step) = load.next_step(&self.budget) else {
+                if strain != Strain::None && load.is_speculative() {
+                    load.note_pressure();
+                    continue;
+                }
+                let Some(step) = load.next_step(&self.budget, most_ahead) else {
                     continue;
                 };
                 let device = self.devices.entry(step.device).or_default();

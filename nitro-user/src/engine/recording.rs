@@ -1,6 +1,11 @@
 //! What a replay must know of an engine that has worked for a while when a recording begins.
 
-use super::{Engine, Input, library::Library, pattern::Passes, plan::device::Device};
+use super::{
+    Engine, Input,
+    library::Library,
+    pattern::Passes,
+    plan::{device::Device, pressure::Pressure},
+};
 
 impl Engine {
     /// A recording begins: what the engine knows and a replay could not is told as inputs, or forgotten and asked for again. Where no load is under way, a new
@@ -8,6 +13,7 @@ impl Engine {
     pub fn begin_again(&mut self) -> Vec<Input> {
         self.library = Library::default();
         self.stale.clear();
+        self.pressure = Pressure::new(self.policy.reserve);
         let mut inputs = vec![Input::Ceiling(self.budget.ceiling()), Input::Battery(self.spares)];
         inputs.extend(self.paused.map(|until| Input::Pause { until }));
         let is_at_rest = self.loads.is_empty();

@@ -56,6 +56,8 @@ pub struct Status {
     pub held: ByteCount,
     /// The same as a percentage of the ceiling.
     pub held_percent: u8,
+    /// What follows from memory being short, when it was looked at last: while something could be warmed; `None` while it is not.
+    pub pressure: Option<String>,
     /// What the agent may still do.
     pub rights: RightsStatus,
     /// Only readers that were seen to read are helped: the machine runs on its battery.

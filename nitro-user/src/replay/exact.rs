@@ -72,6 +72,7 @@ pub fn is_possible_model(model: &Model) -> bool {
 pub fn policy_of(header: &Header) -> Policy {
     Policy {
         ceiling: header.ceiling,
+        reserve: header.reserve,
         dry_run: header.dry_run,
         ignored: header.ignored.clone(),
         inferred: header.inferred,

@@ -9,13 +9,14 @@ use std::{
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use tokio::sync::mpsc::Sender;
 
 use crate::{
-    sys::{block, power, proc::read_at_most},
-    units::FileId,
+    sys::{block, memory, power, proc::read_at_most},
+    units::{ByteCount, FileId},
 };
 
 /// Longest command line looked at; a longer one is cut.
@@ -34,6 +35,8 @@ pub enum Question {
     Device(u32),
     /// Does the machine run on its battery?
     Power,
+    /// How much memory is there, and who waits for it?
+    Memory,
 }
 
 /// An answer.
@@ -77,6 +80,13 @@ pub enum Answer {
     Power {
         /// It does.
         on_battery: bool,
+    },
+    /// The machine's memory.
+    Memory {
+        /// Bytes that can be had without swapping, within the limits of the agent's own cgroup.
+        available: ByteCount,
+        /// How long somebody has waited for memory since the machine was started.
+        stalled: Duration,
     },
     /// The process asked about has ended. The kernel side tells of the end of readers alone.
     Ended {
@@ -157,6 +167,10 @@ fn answer(question: Question, supplies: &Path) -> Option<Answer> {
         }
         Question::Power => Some(Answer::Power {
             on_battery: power::on_battery(supplies),
+        }),
+        Question::Memory => Some(Answer::Memory {
+            available: memory::left(),
+            stalled: memory::stalled(Path::new(memory::PRESSURE)),
         }),
         Question::Device(device) => Some(Answer::Device {
             device,

@@ -1,6 +1,6 @@
 //! How much memory there is, for the machine and for this process.
 
-use std::fs;
+use std::{fs, path::Path, time::Duration};
 
 use super::cgroup;
 use crate::units::ByteCount;
@@ -32,6 +32,26 @@ pub fn left_by_cgroup() -> Option<ByteCount> {
     cgroup::of_process(std::process::id())?.room()
 }
 
+/// What can be had now: of the machine's memory, and within the limits of this process's own memory cgroup.
+pub fn left() -> ByteCount {
+    let available = available();
+    left_by_cgroup().map_or(available, |left| left.min(available))
+}
+
+/// Where the kernel says who waits for memory (PSI, Linux 4.20 and where it is not turned off).
+pub const PRESSURE: &str = "/proc/pressure/memory";
+
+/// How long, in all since the machine was started, at least one task has waited for memory (Documentation/accounting/psi.rst); none where the kernel does not tell.
+pub fn stalled(pressure: &Path) -> Duration {
+    let text = fs::read_to_string(pressure).unwrap_or_default();
+    let total = text.lines().find_map(|line| {
+        line.strip_prefix("some ")?
+            .split(' ')
+            .find_map(|field| field.strip_prefix("total="))
+    });
+    Duration::from_micros(total.and_then(|total| total.parse().ok()).unwrap_or(0))
+}
+
 /// Gives freed memory back to the system: parsing the kernel's types at the start takes ten times what the agent needs afterwards.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
@@ -43,6 +63,18 @@ pub fn trim() {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn stalls_are_told_in_microseconds() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("memory");
+        let text =
+            "some avg10=0.00 avg60=0.12 avg300=0.00 total=1500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(super::stalled(&file).as_millis(), 1500);
+        std::fs::write(&file, "some total=-1\n").unwrap();
+        assert!(super::stalled(&file).is_zero() && super::stalled(dir.path()).is_zero());
+    }
+
     #[test]
     fn this_machine_has_memory() {
         assert!(super::total().0 > 64 << 20);

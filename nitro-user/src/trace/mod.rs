@@ -33,7 +33,7 @@ pub use self::{
 pub const MAGIC: [u8; 8] = *b"NITROTRC";
 
 /// Version of the format. It changes with everything that is written: also with the order in which the variants of an enum are declared that is part of a record.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of records, before compression, after which a frame is closed: what a crash can lose, and small beside any cache.
 const FRAME: usize = 64 << 10;

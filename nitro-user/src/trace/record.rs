@@ -31,6 +31,8 @@ pub struct Header {
     pub roots: Vec<String>,
     /// The engine's ceiling.
     pub ceiling: ByteCount,
+    /// What was to stay available of the machine's memory.
+    pub reserve: ByteCount,
     /// Nothing was warmed.
     pub dry_run: bool,
     /// Programs whose reads were ignored.

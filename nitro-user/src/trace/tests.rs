@@ -212,6 +212,10 @@ fn input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Resume),
         1 => any::<bool>().prop_map(Input::Battery),
         1 => any::<u64>().prop_map(|ceiling| Input::Ceiling(ByteCount(ceiling))),
+        1 => (any::<u64>(), any::<u64>()).prop_map(|(available, stalled)| Input::Memory {
+            available: ByteCount(available),
+            stalled: std::time::Duration::from_micros(stalled),
+        }),
         1 => Just(Input::Tick),
     ]
 }

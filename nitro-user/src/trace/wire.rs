@@ -139,6 +139,10 @@ pub enum Line {
     Resume,
     Battery(bool),
     Ceiling(u64),
+    Memory {
+        available: u64,
+        stalled_us: u64,
+    },
     Tick,
 
     // What only people want to know.

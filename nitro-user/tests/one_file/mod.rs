@@ -17,10 +17,7 @@ pub const FILE: FileId = FileId { device: 1, inode: 1 };
 pub fn policy(ceiling: u64) -> Policy {
     Policy {
         ceiling: ByteCount(ceiling),
-        dry_run: false,
-        ignored: Vec::new(),
-        inferred: false,
-        charge_consumer: false,
+        ..Policy::default()
     }
 }
 

@@ -35,6 +35,7 @@ mod listing;
 mod names;
 mod patterns;
 mod pause;
+mod pressure;
 mod proving;
 mod receipts;
 mod refused;

@@ -156,6 +156,21 @@ impl Load {
         self.close(actions);
     }
 
+    /// Memory is short: what was not begun is taken back.
+    pub fn give_way(&mut self, actions: &mut Vec<Action>) {
+        self.note_pressure();
+        if self.in_flight > 0 && !matches!(self.stage, Stage::Ended) {
+            actions.push(Action::Cancel { load: self.id });
+        }
+    }
+
+    /// It could use a step and does not get it, for want of memory.
+    pub fn note_pressure(&mut self) {
+        if self.wants() && !self.skipped.contains(&Skip::Pressure) {
+            self.skipped.push(Skip::Pressure);
+        }
+    }
+
     /// Stops what is queued and closes the descriptors.
     pub(super) fn close(&mut self, actions: &mut Vec<Action>) {
         if std::mem::take(&mut self.stream_open) {

@@ -40,18 +40,18 @@ impl Load {
         self.stage == Stage::Announced
     }
 
-    /// The next step that may be warmed, of the next group in turn; `None` when the windows or the ceiling are full, or all is covered.
-    pub fn next_step(&mut self, budget: &Budget) -> Option<Planned> {
+    /// The next step that may be warmed, of the next group in turn, no more than `most_ahead` bytes ahead of any; `None` when the windows or the ceiling are full, or all is covered.
+    pub fn next_step(&mut self, budget: &Budget, most_ahead: u64) -> Option<Planned> {
         if !self.wants() || !budget.admits(2 * STEP) {
             return None;
         }
-        self.groups.rotation().find_map(|group| self.next_of(group))
+        self.groups.rotation().find_map(|group| self.next_of(group, most_ahead))
     }
 
     /// The next step ahead of a group. What lies beyond the place of another group is that group's to warm.
-    fn next_of(&mut self, index: usize) -> Option<Planned> {
+    fn next_of(&mut self, index: usize, most_ahead: u64) -> Option<Planned> {
         let group = self.groups.get(index)?;
-        let room = group.window.size();
+        let room = group.window.size().min(most_ahead);
         if group.lost || room == 0 || !self.groups.is_alive(group, FREEZE) && self.stage == Stage::Confirmed {
             return None;
         }

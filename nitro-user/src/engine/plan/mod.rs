@@ -4,4 +4,5 @@ pub mod admission;
 pub mod benefit;
 pub mod budget;
 pub mod device;
+pub mod pressure;
 pub mod window;

@@ -1,13 +1,13 @@
 //! What the engine is told, and what it asks for.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{Turn, World, file, part_of};
 use crate::{
     catalog::model::Description,
     engine::{Action, Engine, Input, LoadId, input::FileCounts, load::Stage},
     sim::{cursor::Cursor, reader::Style, warmer::Command},
-    units::Moment,
+    units::{ByteCount, Moment},
 };
 
 impl World<'_> {
@@ -69,6 +69,12 @@ impl World<'_> {
                     name: reader.spec.program.clone(),
                     user: 0,
                 });
+            }
+            Action::AskMemory => {
+                // Its page cache can be taken back, and nobody else needs memory.
+                let available = ByteCount(self.scenario.memory);
+                let stalled = Duration::ZERO;
+                return Some(Input::Memory { available, stalled });
             }
             Action::Warm {
                 load,

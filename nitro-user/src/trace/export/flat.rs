@@ -242,6 +242,11 @@ impl Flat {
                 detail: Some(json!({ "bytes": ceiling })),
                 ..none
             },
+            Input::Memory { available, stalled } => Self {
+                event: "memory",
+                detail: Some(json!({ "available": available, "stalled_seconds": stalled.as_secs_f64() })),
+                ..none
+            },
             Input::Tick => Self { event: "tick", ..none },
         }
     }
