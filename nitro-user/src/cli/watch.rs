@@ -41,7 +41,7 @@ pub struct Options {
     /// Ceiling for all that was warmed and nobody used yet: 8GiB, 512M, 25%.
     #[arg(long, value_name = "SIZE|PERCENT", default_value = "50%")]
     memory: Size,
-    /// Warm nothing while less than this of the machine's memory is available (MemAvailable, and within the own cgroup's limit): 2GiB, 10%.
+    /// Warm nothing while less than this of the machine's memory is available (MemAvailable): 2GiB, 10%.
     #[arg(long, value_name = "SIZE|PERCENT", default_value = "5%")]
     reserve: Size,
     /// How accesses are seen: auto, page-cache (Linux 6.12), fentry (before), syscalls, fanotify (without eBPF).

@@ -108,7 +108,7 @@ pub enum Input {
     Ceiling(ByteCount),
     /// The machine's memory, in answer to [`super::Action::AskMemory`].
     Memory {
-        /// Bytes that can be had without swapping, within the limits of the agent's own cgroup.
+        /// Bytes that can be had without swapping, whatever limit the agent's own cgroup has: that is in the ceiling.
         available: ByteCount,
         /// How long somebody has waited for memory since the machine was started.
         stalled: Duration,

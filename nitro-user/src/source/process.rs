@@ -83,7 +83,7 @@ pub enum Answer {
     },
     /// The machine's memory.
     Memory {
-        /// Bytes that can be had without swapping, within the limits of the agent's own cgroup.
+        /// Bytes that can be had without swapping.
         available: ByteCount,
         /// How long somebody has waited for memory since the machine was started.
         stalled: Duration,
@@ -169,7 +169,7 @@ fn answer(question: Question, supplies: &Path) -> Option<Answer> {
             on_battery: power::on_battery(supplies),
         }),
         Question::Memory => Some(Answer::Memory {
-            available: memory::left(),
+            available: memory::available(),
             stalled: memory::stalled(Path::new(memory::PRESSURE)),
         }),
         Question::Device(device) => Some(Answer::Device {

@@ -32,12 +32,6 @@ pub fn left_by_cgroup() -> Option<ByteCount> {
     cgroup::of_process(std::process::id())?.room()
 }
 
-/// What can be had now: of the machine's memory, and within the limits of this process's own memory cgroup.
-pub fn left() -> ByteCount {
-    let available = available();
-    left_by_cgroup().map_or(available, |left| left.min(available))
-}
-
 /// Where the kernel says who waits for memory (PSI, Linux 4.20 and where it is not turned off).
 pub const PRESSURE: &str = "/proc/pressure/memory";
 

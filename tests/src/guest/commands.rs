@@ -14,9 +14,6 @@ use crate::{
     readers::{Kind, RunningReader},
 };
 
-/// The least that is warmed at once. How much more there is depends on what the agent finds to be gained, which it measures: on a disk that is let go it may be little.
-const STEP: u64 = 2 * MIB;
-
 /// Runs all, in the mode of `auto`.
 pub fn run(bed: &Bed, told: &mut Told) {
     told.say("pause and resume", pause(bed));
@@ -86,7 +83,7 @@ fn pause(bed: &Bed) -> Result<String> {
     ensure!(skipped == "paused", "skipped for {skipped}: {receipt}");
     let all = warmed(&receipt)?;
     ensure!(
-        all >= paused_at + STEP,
+        all >= paused_at + 8 * MIB,
         "not helped after the pause: {all} warmed, {paused_at} there at it: {receipt}"
     );
     Ok(format!(

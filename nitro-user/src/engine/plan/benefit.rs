@@ -23,6 +23,10 @@ const LEAST_TRIAL: u64 = 4 * STEP;
 /// A trial that comes to no result in this time is given up.
 const LONGEST_TRIAL: Duration = Duration::from_secs(2);
 
+/// A reader that is silent for longer than a stretch, and for so many times its usual pause, was away: stopped, or busy with something else. What it waited before says nothing of
+/// what it finds when it comes back.
+const AWAY: u32 = 8;
+
 /// Share of what a reader gets alone that it gets with help at least, measurements being what they are.
 const ENOUGH: f64 = 0.9;
 
@@ -88,6 +92,9 @@ pub struct Benefit {
     below: u32,
     /// Time of waiting since the last trial.
     waiting: Duration,
+    /// Its last access, and its usual time from one to the next.
+    last: Option<Moment>,
+    usual: Option<Duration>,
     /// Time of waiting after which the next trial comes: trials without a result come less and less often.
     patience: Duration,
 }
@@ -102,6 +109,8 @@ impl Default for Benefit {
             helped: None,
             below: 0,
             waiting: Duration::ZERO,
+            last: None,
+            usual: None,
             patience: UNTRIED,
         }
     }
@@ -115,7 +124,16 @@ impl Benefit {
 
     /// The reader asks for something at `at`; `alone` is what readers of its kind get from the device without help, as far as that is known.
     pub fn observe(&mut self, at: Moment, progress: Progress, alone: Option<Rate>) -> Advice {
+        let was_away = self.was_away(at);
+        if was_away {
+            (self.helped, self.waiting) = (None, Duration::ZERO);
+        }
         match self.state {
+            State::Helped if was_away => {
+                (self.began, self.bytes, self.waited, self.below) = (Some(at), 0, 0, 0);
+                Advice::GoOn
+            }
+            State::Holding { .. } | State::Alone { .. } if was_away => self.resume(),
             State::Helped => self.helped(at, progress, alone),
             State::Holding { since } if at.since(since) >= LONGEST_TRIAL => self.resume(),
             State::Holding { .. } if progress.cold > 0 => {
@@ -143,6 +161,19 @@ impl Benefit {
             }
             State::Holding { .. } | State::Alone { .. } => Advice::GoOn,
         }
+    }
+
+    /// Whether the reader did something else since its last access.
+    fn was_away(&mut self, at: Moment) -> bool {
+        let Some(pause) = self.last.replace(at).map(|last| at.since(last)) else {
+            return false;
+        };
+        let usual = self.usual.get_or_insert(pause);
+        let was_away = pause > STRETCH && pause > *usual * AWAY;
+        if !was_away {
+            *usual = (*usual * 7 + pause) / 8;
+        }
+        was_away
     }
 
     fn helped(&mut self, at: Moment, progress: Progress, alone: Option<Rate>) -> Advice {
@@ -229,6 +260,40 @@ mod tests {
     use super::*;
 
     const MB: f64 = 1e6;
+
+    #[test]
+    fn a_reader_that_was_stopped_is_not_taken_for_one_that_waited() {
+        let (mut benefit, mut at) = (Benefit::default(), 1_000_000_000);
+        let mut step = |benefit: &mut Benefit, milliseconds: u64, known: Option<Rate>| {
+            at += milliseconds * 1_000_000;
+            let progress = Progress {
+                fresh: STEP,
+                waited: STEP,
+                cold: 0,
+            };
+            benefit.observe(Moment(at), progress, known)
+        };
+        // 16 MB/s for a second and a half, and then stopped for ten.
+        let fast = Some(Rate(15e6));
+        for _ in 0..12 {
+            assert!(matches!(step(&mut benefit, 125, fast), Advice::GoOn | Advice::Worth));
+        }
+        assert_eq!(step(&mut benefit, 10_000, fast), Advice::GoOn);
+        for _ in 0..100 {
+            assert!(matches!(step(&mut benefit, 20, fast), Advice::GoOn | Advice::Worth));
+        }
+        assert!(!benefit.holds());
+        // Where nothing is known of the device either.
+        assert_eq!(step(&mut benefit, 10_000, None), Advice::GoOn);
+        assert!(benefit.helped.is_none());
+    }
+
+    #[test]
+    fn a_device_that_takes_seconds_for_each_step_is_no_reader_that_was_away() {
+        let mut known = Some(Rate(2.0 * MB));
+        let advice = read(0.7 * MB, 2.0 * MB, &mut known, 120);
+        assert!(advice.iter().any(|(_, advice)| *advice == Advice::Hold), "{advice:?}");
+    }
 
     /// A reader that waits for every step, at `helped` bytes a second while it is helped and `alone` otherwise; what was advised in which second.
     fn read(helped: f64, alone: f64, known: &mut Option<Rate>, seconds: u64) -> Vec<(u64, Advice)> {
