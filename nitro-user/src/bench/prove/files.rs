@@ -418,8 +418,11 @@ mod tests {
         let mut holder = std::process::Command::new(&path);
         holder
             .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::null());
+            .stdout(std::process::Stdio::piped());
         let mut holder = holder.spawn().unwrap();
+        // Started is before its own file is mapped; once it answers it is.
+        holder.stdin.as_mut().unwrap().write_all(b"?").unwrap();
+        holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         assert_eq!(holders(&files).unwrap().len(), 1);
         let waiting = std::thread::spawn(move || evict(&files));
         drop(holder.stdin.take());
