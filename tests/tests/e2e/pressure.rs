@@ -6,7 +6,7 @@ use rig::{agent::Agent, tree::gguf};
 use super::bed::{MIB, assert_adds_up, binary, cool, receipt, resident, scenario, until, warmed};
 
 /// What the hog leaves of the memory that was available is so much less than the reserve.
-const MARGIN: u64 = 768 * MIB;
+const MARGIN: u64 = 2048 * MIB;
 const MODEL: u64 = 384 * MIB;
 
 #[test]
@@ -42,12 +42,16 @@ fn while_memory_is_short_nothing_is_warmed_and_then_help_comes_back() {
         );
         assert_eq!(hog.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 2 * MARGIN);
         drop(hog);
+        let (available, wanted) = (memory::available(), &reserve);
 
         cool(&path);
         let mut reader = bed.reader(&path);
         reader.read_to_end(MIB);
         let enough = receipt(&agent, reader.end());
-        assert!(warmed(&enough) > MODEL / 2, "{enough:#}");
+        assert!(
+            warmed(&enough) > MODEL / 2,
+            "{available} available, {wanted} to stay: {enough:#}"
+        );
         assert!(agent.stop().unwrap().status.success());
     });
 }

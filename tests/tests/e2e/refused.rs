@@ -10,6 +10,7 @@ use rig::{
     agent::{Agent, AgentProcess},
     scratch::ScratchDir,
     store::StoreArgs,
+    tracefs::Tracefs,
     tree::gguf,
 };
 
@@ -121,6 +122,7 @@ fn a_mapping_of_a_store_that_refuses_root_is_warmed_through_its_reader() {
 
 #[test]
 fn reads_are_warmed_in_other_modes_and_by_a_service_and_their_position_stays() {
+    let _tracefs = Tracefs::mounted().unwrap();
     scenario(256, |bed| {
         let truth = model(bed, 64);
         let program = Program::new();
