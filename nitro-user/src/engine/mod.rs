@@ -19,6 +19,7 @@ mod processes;
 pub mod receipt;
 mod recording;
 mod steps;
+mod turns;
 mod walk;
 
 use std::{
@@ -44,7 +45,7 @@ use self::{
 };
 use crate::{
     catalog::model::{AT_REST, Description},
-    units::{ByteCount, FileId, Moment, STEP},
+    units::{ByteCount, FileId, Moment},
 };
 
 /// Two descriptions of a file that turn out stale within this time are one too many: somebody writes to it.
@@ -245,16 +246,6 @@ impl Engine {
         self.spares
     }
 
-    /// Whether the machine's memory is short.
-    pub fn strain(&self) -> Strain {
-        self.pressure.strain(self.now)
-    }
-
-    /// Whether there is a load that could use a step.
-    fn could_warm(&self) -> bool {
-        self.paused.is_none() && !self.wanting.is_empty()
-    }
-
     /// Share of the ceiling in use, 0–100.
     pub fn held_percent(&self) -> u8 {
         self.budget.percent()
@@ -363,19 +354,6 @@ impl Engine {
         id
     }
 
-    fn memory(&mut self, now: Moment, available: ByteCount, stalled: Duration, actions: &mut Vec<Action>) {
-        let before = self.pressure.strain(now);
-        self.pressure.told(now, available, stalled);
-        let strain = self.pressure.strain(now);
-        if strain > before {
-            for load in self.loads.values_mut() {
-                if strain == Strain::Short || load.is_speculative() {
-                    load.give_way(actions);
-                }
-            }
-        }
-    }
-
     fn recalled(&mut self, number: u32, knowledge: Knowledge, actions: &mut Vec<Action>) {
         let device = self.devices.entry(number).or_default();
         device.recall(knowledge);
@@ -475,61 +453,6 @@ impl Engine {
         }
         for id in idle {
             self.end(id, actions);
-        }
-    }
-
-    /// Hands out steps, one per load and turn, while the devices and the ceiling have room.
-    fn plan(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if !self.could_warm() {
-            return;
-        }
-        if self.pressure.ask(now) {
-            actions.push(Action::AskMemory);
-        }
-        let strain = self.pressure.strain(now);
-        if strain == Strain::Short {
-            self.loads.values_mut().for_each(Load::note_pressure);
-            return;
-        }
-        // Two steps: one that is read, and one on its way.
-        let most_ahead = if strain == Strain::None { u64::MAX } else { 2 * STEP };
-        loop {
-            // Loads take turns: those after the last served first.
-            let turn = self.turn;
-            let after = self.wanting.range(LoadId(turn + 1)..);
-            let order: Vec<LoadId> = after.chain(self.wanting.range(..=LoadId(turn))).copied().collect();
-            let mut served = false;
-            for id in order {
-                let Some(load) = self.loads.get_mut(&id).filter(|load| load.wants()) else {
-                    self.wanting.remove(&id);
-                    continue;
-                };
-                if strain != Strain::None && load.is_speculative() {
-                    load.note_pressure();
-                    continue;
-                }
-                let Some(step) = load.next_step(&self.budget, most_ahead) else {
-                    continue;
-                };
-                let device = self.devices.entry(step.device).or_default();
-                let admitted = if load.is_speculative() {
-                    !self.spares && device.admits_speculative(now)
-                } else {
-                    device.admits(step.range.len())
-                };
-                if !admitted {
-                    continue;
-                }
-                device.submitted(now, step.range.len());
-                let file = load.model.parts.get(step.part).map(|part| part.file);
-                self.budget.submitted(file.unwrap_or(load.key), step.range.len());
-                load.submit(&step, self.budget.percent(), actions);
-                self.turn = id.0;
-                served = true;
-            }
-            if !served {
-                return;
-            }
         }
     }
 }

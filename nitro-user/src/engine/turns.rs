@@ -1,0 +1,92 @@
+//! Whose turn it is, and whether there is room for it: memory, the ceiling, the devices.
+
+use std::time::Duration;
+
+use super::{
+    Engine,
+    action::{Action, LoadId},
+    load::Load,
+    plan::pressure::Strain,
+};
+use crate::units::{ByteCount, Moment, STEP};
+
+impl Engine {
+    /// Whether the machine's memory is short.
+    pub fn strain(&self) -> Strain {
+        self.pressure.strain(self.now)
+    }
+
+    /// Whether there is a load that could use a step.
+    pub(super) fn could_warm(&self) -> bool {
+        self.paused.is_none() && !self.wanting.is_empty()
+    }
+
+    /// The machine's memory is so and so.
+    pub(super) fn memory(&mut self, now: Moment, available: ByteCount, stalled: Duration, actions: &mut Vec<Action>) {
+        let before = self.pressure.strain(now);
+        self.pressure.told(now, available, stalled);
+        let strain = self.pressure.strain(now);
+        if strain > before {
+            for load in self.loads.values_mut() {
+                if strain == Strain::Short || load.is_speculative() {
+                    load.give_way(actions);
+                }
+            }
+        }
+    }
+
+    /// Hands out steps, one per load and turn, while the devices and the ceiling have room.
+    pub(super) fn plan(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if !self.could_warm() {
+            return;
+        }
+        if self.pressure.ask(now) {
+            actions.push(Action::AskMemory);
+        }
+        let strain = self.pressure.strain(now);
+        if strain == Strain::Short {
+            self.loads.values_mut().for_each(Load::note_pressure);
+            return;
+        }
+        // Two steps: one that is read, and one on its way.
+        let most_ahead = if strain == Strain::None { u64::MAX } else { 2 * STEP };
+        loop {
+            // Loads take turns: those after the last served first.
+            let turn = self.turn;
+            let after = self.wanting.range(LoadId(turn + 1)..);
+            let order: Vec<LoadId> = after.chain(self.wanting.range(..=LoadId(turn))).copied().collect();
+            let mut served = false;
+            for id in order {
+                let Some(load) = self.loads.get_mut(&id).filter(|load| load.wants()) else {
+                    self.wanting.remove(&id);
+                    continue;
+                };
+                if strain != Strain::None && load.is_speculative() {
+                    load.note_pressure();
+                    continue;
+                }
+                let Some(step) = load.next_step(&self.budget, most_ahead) else {
+                    continue;
+                };
+                let device = self.devices.entry(step.device).or_default();
+                let admitted = if load.is_speculative() {
+                    !self.spares && device.admits_speculative(now)
+                } else {
+                    device.admits(step.range.len())
+                };
+                if !admitted {
+                    continue;
+                }
+                device.submitted(now, step.range.len());
+                let file = load.model.parts.get(step.part).map(|part| part.file);
+                self.budget.submitted(file.unwrap_or(load.key), step.range.len());
+                load.submit(&step, self.budget.percent(), actions);
+                self.turn = id.0;
+                served = true;
+            }
+            if !served {
+                return;
+            }
+        }
+    }
+}
