@@ -83,14 +83,15 @@ impl StepReader {
         self.step(&format!("direct {}", hex(path)));
     }
 
-    /// Reads on, `block` bytes at a time, or to the end of the file.
+    /// Reads a part, `block` bytes at a time, and does a millisecond of work with each MiB: a limited disk gives the first 100 ms' worth at once, and who got
+    /// his data at memory's speed is left alone until he comes back for more.
     pub fn read(&mut self, bytes: u64, block: u64) -> Done {
-        self.step(&format!("read {bytes} {block}"))
+        self.step(&format!("digest {bytes} {block}"))
     }
 
-    /// Reads all that is left.
+    /// Reads all that is left, as fast as it comes.
     pub fn read_to_end(&mut self, block: u64) -> Done {
-        self.read(1 << 50, block)
+        self.step(&format!("read {} {block}", 1u64 << 50))
     }
 
     /// Does one step and waits for it.

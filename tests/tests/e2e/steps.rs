@@ -3,7 +3,7 @@
 //! A process of its own, since the agent does not look at its own accesses, and one that stops where it is told, so that a test can look at
 //! the page cache while a load is half done. Paths come in hexadecimal and over the pipe: as arguments they would announce the load.
 //!
-//! One step per line: `open PATH`, `direct PATH` (`O_DIRECT`), `read BYTES BLOCK` (onwards from where it is), `seek OFFSET`, `pread OFFSET BYTES`,
+//! One step per line: `open PATH`, `direct PATH` (`O_DIRECT`), `read BYTES BLOCK` (onwards from where it is), `digest BYTES BLOCK` (the same with a millisecond of work for each MiB), `seek OFFSET`, `pread OFFSET BYTES`,
 //! `map`, `populate`, `touch START END` (in the mapping), `random` (no readahead of the kernel), `ahead START END` (readahead(2) by the reader itself), `hop SECONDS THREADS` (4 KiB reads far apart, as fast as
 //! possible), `unopen` (closes the file and keeps the mapping), `close`. The answer is `@ BYTES CHECKSUM`, or `! ERROR`.
 
@@ -74,6 +74,9 @@ impl Done {
     }
 }
 
+/// What `digest` does with each MiB.
+const DIGESTION: Duration = Duration::from_millis(1);
+
 #[derive(Default)]
 struct StepReader {
     file: Option<File>,
@@ -106,7 +109,11 @@ impl StepReader {
             }
             "read" => {
                 let (bytes, block) = (number(1)?, number(2)?);
-                self.read(bytes, block as usize, &mut done)?;
+                self.read(bytes, block as usize, None, &mut done)?;
+            }
+            "digest" => {
+                let (bytes, block) = (number(1)?, number(2)?);
+                self.read(bytes, block as usize, Some(DIGESTION), &mut done)?;
             }
             "pread" => {
                 let mut buffer = vec![0; number(2)? as usize];
@@ -145,7 +152,7 @@ impl StepReader {
         self.file.as_mut().context("no file is open")
     }
 
-    fn read(&mut self, bytes: u64, block: usize, done: &mut Done) -> Result<()> {
+    fn read(&mut self, bytes: u64, block: usize, pause: Option<Duration>, done: &mut Done) -> Result<()> {
         // Room to begin at a page: O_DIRECT wants it.
         let mut room = vec![0; block + 4096];
         let skip = room.as_ptr().align_offset(4096);
@@ -160,6 +167,11 @@ impl StepReader {
                 break;
             }
             done.add(&buffer[..count], position);
+            if let Some(pause) = pause
+                && (position + count as u64) >> 20 > position >> 20
+            {
+                std::thread::sleep(pause);
+            }
             position += count as u64;
         }
         Ok(())
