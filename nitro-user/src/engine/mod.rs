@@ -10,6 +10,7 @@ mod files;
 pub mod happening;
 pub mod holdings;
 pub mod input;
+pub mod learn;
 mod library;
 pub mod load;
 pub mod pattern;
