@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     catalog::exclude::Exclude,
+    engine::retain::Settings,
     source::attach::EventChoice,
     sys::{cgroup, memory},
     units::{ByteCount, Size},
@@ -36,6 +37,8 @@ pub struct Config {
     pub ignored_programs: Vec<String>,
     /// What is warmed is charged to the memory cgroup of whoever it is warmed for, not to the agent's.
     pub charge_consumer: bool,
+    /// What is kept after the loads.
+    pub retain: Settings,
     /// Directories below which reading is wanted though it costs money.
     pub fetch: Vec<PathBuf>,
     /// Wait for roots that do not exist yet.
@@ -69,6 +72,15 @@ pub enum ConfigError {
         "--memory leaves nothing to warm with: {0} of {1}, within {2} that the own cgroup leaves beside the agent itself: give it more, or raise the limit of its cgroup"
     )]
     NoMemory(ByteCount, ByteCount, ByteCount),
+    /// More is to be locked than may be held at all.
+    #[error("--pin {0} is more than --memory {1}, of which it is a part: give less of it, or more memory")]
+    Pin(ByteCount, ByteCount),
+    /// No order.
+    #[error("--pin-above {0} must be more than --unpin-below {1}, and neither less than 0")]
+    Thresholds(f64, f64),
+    /// Everything would be cold at once.
+    #[error("--half-life must be a second at least")]
+    HalfLife,
 }
 
 /// `--memory` in bytes: of the machine's memory, and never above what the own cgroup leaves beside the agent itself.

@@ -80,6 +80,8 @@ impl FromStr for Size {
         let (number, unit) = trimmed.split_at(split);
         let number: f64 = number.parse().map_err(|_| SizeError::Malformed(text.into()))?;
         let scale = match unit.trim().to_ascii_lowercase().as_str() {
+            // Nothing is nothing in any unit.
+            "" if number == 0.0 => return Ok(Self::Bytes(ByteCount(0))),
             "" => return Err(SizeError::NoUnit(trimmed.into())),
             "%" if number <= 100.0 => return Ok(Self::Percent(number)),
             "%" => return Err(SizeError::OutOfRange(text.into())),

@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use clap::{ArgAction, Args, ValueEnum};
@@ -18,9 +19,10 @@ use crate::{
     catalog::exclude::{Exclude, Pattern},
     config::{Config, ConfigError, SOCKET, ceiling, charges_consumer, resolve_home},
     daemon::{self, rights},
+    engine::retain::Settings,
     source::attach::EventChoice,
     sys::{memory, power},
-    units::Size,
+    units::{ByteCount, Size},
 };
 
 /// Whose memory cgroup pays.
@@ -44,6 +46,24 @@ pub struct Options {
     /// Warm nothing while less than this of the machine's memory is available (MemAvailable): 2GiB, 10%.
     #[arg(long, value_name = "SIZE|PERCENT", default_value = "5%")]
     reserve: Size,
+    /// Lock the models that are used most into memory, so much of them at most; inside --memory: 20GiB, 25%.
+    #[arg(long, value_name = "SIZE|PERCENT", default_value = "0")]
+    pin: Size,
+    /// A use of a model counts half after this time: 6h, 2d.
+    #[arg(long, value_name = "TIME", default_value = "6h")]
+    half_life: humantime::Duration,
+    /// Lock a model that was used so often, earlier uses counting less.
+    #[arg(long, value_name = "USES", default_value_t = 0.9)]
+    pin_above: f64,
+    /// Let a locked model go when its uses have faded to less than this.
+    #[arg(long, value_name = "USES", default_value_t = 0.25)]
+    unpin_below: f64,
+    /// Bring the models that were used most in when the agent starts, while nothing else uses the disk; --pin does so too.
+    #[arg(long)]
+    rewarm: bool,
+    /// Under memory pressure, leave pages in the page cache whose readers have copied them into memory of their own.
+    #[arg(long)]
+    keep_after_copy: bool,
     /// How accesses are seen: auto, page-cache (Linux 6.12), fentry (before), syscalls, fanotify (without eBPF).
     #[arg(long, value_name = "MODE", default_value = "auto")]
     events: EventChoice,
@@ -95,11 +115,13 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     if options.watch.is_empty() {
         return Err(ConfigError::NoRoots.into());
     }
+    let ceiling = ceiling(options.memory)?;
+    let retain = retention(&options, ceiling)?;
     let named = options.watch.iter().filter(|path| !is_auto(path));
     let config = Config {
         roots: named.map(|path| resolve_home(path)).collect(),
         auto: options.watch.iter().any(|path| is_auto(path)),
-        ceiling: ceiling(options.memory)?,
+        ceiling,
         reserve: options.reserve.of(memory::total()),
         events: options.events,
         dry_run: options.dry_run,
@@ -108,6 +130,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         charge_consumer: options
             .charge
             .map_or_else(charges_consumer, |charge| charge == Charge::Consumer),
+        retain,
         fetch: options
             .fetch
             .iter()
@@ -135,6 +158,30 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     };
     let printer = Printer::new(config.json, detail);
     daemon::run(config, rights, printer)
+}
+
+/// What is kept after the loads, as the flags have it.
+fn retention(options: &Options, ceiling: ByteCount) -> Result<Settings, ConfigError> {
+    let (above, below) = (options.pin_above, options.unpin_below);
+    if !(above.is_finite() && below.is_finite() && 0.0 <= below && below < above) {
+        return Err(ConfigError::Thresholds(above, below));
+    }
+    let half_life = *options.half_life;
+    if half_life < Duration::from_secs(1) {
+        return Err(ConfigError::HalfLife);
+    }
+    let pin = options.pin.of(memory::total());
+    if pin > ceiling {
+        return Err(ConfigError::Pin(pin, ceiling));
+    }
+    Ok(Settings {
+        half_life,
+        pin_above: above,
+        unpin_below: below,
+        pin,
+        rewarm: options.rewarm,
+        keep_after_copy: options.keep_after_copy,
+    })
 }
 
 /// Whether `--watch` asks for whatever is found.

@@ -138,6 +138,7 @@ impl Wiring {
             ignored: policy.ignored.clone(),
             inferred: policy.inferred,
             charge_consumer: policy.charge_consumer,
+            retain: policy.retain,
             under_way: engine.loads().count() as u64,
             next_load: engine.next_load(),
             filter: Vec::new(),

@@ -102,6 +102,7 @@ impl Wiring {
                 ignored: config.ignored_programs.clone(),
                 inferred: mode.is_inferred(),
                 charge_consumer: config.charge_consumer,
+                retain: config.retain,
             }),
             helpers: accountant.as_ref().map(Accountant::helpers),
             workers: Workers::new(outcomes, accountant, lent.lenders()),
@@ -358,12 +359,14 @@ impl Wiring {
                             before: 0,
                             after: 0,
                             beyond: 0,
+                            held: 0,
                             submitted,
                             completed,
                         };
                         self.feed(Input::Outcome(none));
                     }
                 }
+                Action::Release { .. } | Action::AskUsers { .. } | Action::Find { .. } | Action::Progress { .. } => {}
                 Action::Recall { device } => self.processes.ask(Question::Device(device)),
                 Action::Keep { device, knowledge } => {
                     if let Some(identity) = self.identities.get(&device) {

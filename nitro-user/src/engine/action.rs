@@ -1,10 +1,12 @@
 //! Everything the engine asks for. The daemon carries it out, or the simulator.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{happening::Happening, plan::device::Knowledge, receipt::Receipt};
+use super::{
+    happening::Happening, input::OrderId, plan::device::Knowledge, receipt::Receipt, retain::orders::Progress,
+};
 use crate::{
     catalog::model::Model,
     units::{ByteRange, FileId},
@@ -14,9 +16,27 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LoadId(pub u64);
 
+/// Names what is locked together, and let go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PinId(pub u64);
+
+/// What is to be done with a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Task {
+    /// It is to be up to date in the page cache.
+    #[default]
+    Warm,
+    /// That, and locked there.
+    Pin(PinId),
+    /// It is to leave the page cache, as far as nobody has it mapped.
+    Drop,
+}
+
 /// How a step is to be brought in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Manner {
+    /// What is to be done with it.
+    pub task: Task,
     /// Look first whether the whole part is resident.
     pub survey: bool,
     /// Its reader is not there yet: one request at a time, and only while nobody else uses the device.
@@ -59,7 +79,7 @@ pub enum Action {
         /// What is worth keeping.
         knowledge: Knowledge,
     },
-    /// Bring a step into the page cache; answered by `Input::Outcome`.
+    /// Bring a step into the page cache, lock it there, or drop it; answered by `Input::Outcome`.
     Warm {
         /// For which load; steps of one load are done in order.
         load: LoadId,
@@ -81,6 +101,30 @@ pub enum Action {
     Close {
         /// Which load.
         load: LoadId,
+    },
+    /// Lock nothing any more of what is locked under this number.
+    Release {
+        /// Which.
+        pin: PinId,
+    },
+    /// Ask who has these files mapped, and how these processes are; answered by `Input::Users`.
+    AskUsers {
+        /// The files.
+        files: Vec<FileId>,
+        /// Processes that have read them.
+        processes: Vec<u32>,
+    },
+    /// Ask the catalog what is at a path; answered by `Input::Found`.
+    Find {
+        /// Absolute.
+        path: PathBuf,
+    },
+    /// Tell whoever gave an order how far it is.
+    Progress {
+        /// Which.
+        order: OrderId,
+        /// What came of it so far.
+        progress: Progress,
     },
     /// Take the kernel's counters of processes on a model's files, so that the next load starts at zero; answered by `Input::Counted`.
     Count {

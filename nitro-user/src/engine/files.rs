@@ -33,8 +33,9 @@ impl Engine {
     }
 
     /// Pages left the page cache.
-    pub(super) fn removed(&mut self, file: FileId, range: ByteRange) {
+    pub(super) fn removed(&mut self, now: Moment, file: FileId, range: ByteRange) {
         self.budget.evicted(file, range);
+        self.retention.removed(now, file, range);
         for load in self.loads.values_mut() {
             load.evicted(file, range);
         }
@@ -43,6 +44,7 @@ impl Engine {
     /// Loads of the file end; `entirely`: it is not only another one now.
     pub(super) fn gone(&mut self, file: FileId, entirely: bool, actions: &mut Vec<Action>) {
         self.library.forget(file);
+        self.retention.gone(file, actions);
         let concerned: Vec<LoadId> = self
             .loads
             .values()
@@ -62,7 +64,8 @@ impl Engine {
 
     /// Nothing at or below `path` is watched any more.
     pub(super) fn unwatched(&mut self, path: &Path, actions: &mut Vec<Action>) {
-        let parts = self.loads.values().flat_map(|load| &load.model.parts);
+        let kept = self.retention.kept().flat_map(|(_, kept)| &kept.model.parts);
+        let parts = self.loads.values().flat_map(|load| &load.model.parts).chain(kept);
         let here: BTreeSet<FileId> = parts.filter(|part| part.is_at(path)).map(|part| part.file).collect();
         for file in here {
             self.gone(file, true, actions);

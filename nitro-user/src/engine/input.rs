@@ -1,12 +1,12 @@
 //! Everything the engine is told. A recorded trace holds these.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{action::LoadId, plan::device::Knowledge};
 use crate::{
-    catalog::model::Description,
+    catalog::model::{Description, Model},
     units::{ByteCount, ByteRange, FileId, Moment},
 };
 
@@ -113,8 +113,73 @@ pub enum Input {
         /// How long somebody has waited for memory since the machine was started.
         stalled: Duration,
     },
+    /// Who has what mapped, in answer to [`super::Action::AskUsers`]: processes that live.
+    Users(Vec<User>),
+    /// What is at a path, in answer to [`super::Action::Find`].
+    Found {
+        /// The path.
+        path: PathBuf,
+        /// The watched file there, if there is one.
+        description: Option<Description>,
+    },
+    /// Somebody wants something done with files, and hears of its [`super::Action::Progress`].
+    Ordered {
+        /// From now on its name.
+        order: OrderId,
+        /// What is to be done.
+        command: Command,
+        /// With which parts of which models.
+        items: Vec<Item>,
+    },
+    /// Whoever gave an order does not want it any more.
+    Withdrawn {
+        /// Which.
+        order: OrderId,
+    },
+    /// The process that held what was locked has ended.
+    KeeperLost,
     /// The time of [`super::Engine::deadline`] has come.
     Tick,
+}
+
+/// Names an order for as long as the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OrderId(pub u64);
+
+/// What people may want done by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// Lock it in memory, whatever its heat.
+    Pin,
+    /// Not any more.
+    Unpin,
+    /// Bring it into the page cache.
+    Warm,
+    /// Take it out of the page cache, where nobody has it mapped.
+    Evict,
+}
+
+/// Parts of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The model.
+    pub model: Arc<Model>,
+    /// Indexes of its parts.
+    pub parts: Vec<usize>,
+}
+
+/// A live process, as to what it has of some files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Process id.
+    pub process: u32,
+    /// Those of the files that it has mapped.
+    pub maps: Vec<FileId>,
+    /// It has a device open that computes with data in memory of its own.
+    pub accelerator: bool,
+    /// Its anonymous memory.
+    pub anonymous: ByteCount,
 }
 
 /// How a file was accessed.
@@ -221,6 +286,8 @@ pub enum StepEnd {
     Written,
     /// Readahead and reads bring nothing into the page cache here.
     Unverified,
+    /// It is there, and must not or cannot be locked.
+    NotHeld,
 }
 
 /// What a worker did about one step.
@@ -244,6 +311,8 @@ pub struct Outcome {
     pub after: u64,
     /// Bytes that were brought in beyond `range` with it, in the next step; that step's own outcome counts them again.
     pub beyond: u64,
+    /// Bytes that were locked.
+    pub held: u64,
     /// When its first readahead was called.
     pub submitted: Moment,
     /// When it was seen complete.

@@ -150,6 +150,8 @@ pub struct Load {
     found_there: u64,
     /// Whether it was looked at as one of a scanner's passes.
     pass_taken: bool,
+    /// Whether it was counted as a use of its model.
+    use_taken: bool,
 }
 
 impl Load {
@@ -197,6 +199,7 @@ impl Load {
             charged: policy.charge_consumer,
             found_there: 0,
             pass_taken: false,
+            use_taken: false,
         }
     }
 
@@ -425,6 +428,7 @@ impl Load {
                 | StepEnd::NoAccount
                 | StepEnd::NotLent
                 | StepEnd::Namesake
+                | StepEnd::NotHeld
                 | StepEnd::NoRoom => {}
             }
         }
@@ -460,6 +464,25 @@ impl Load {
         if lost > 0 {
             self.groups.iter_mut().for_each(|group| group.window.lost(lost));
         }
+    }
+
+    /// Whether its model is used: once, as soon as it is sure that it is read, through the page cache and by somebody who wants it.
+    pub fn take_use(&mut self) -> bool {
+        let is_use = match self.stage {
+            Stage::Confirmed => !self.readers.scan(),
+            Stage::Skipped(skip) => {
+                self.strong_at.is_some() && !matches!(skip, Skip::DirectIo | Skip::Ignored | Skip::Gone | Skip::Written)
+            }
+            Stage::Suspected | Stage::Announced | Stage::Ended => false,
+        };
+        is_use && !std::mem::replace(&mut self.use_taken, true)
+    }
+
+    /// The parts that were read, beyond a look at their beginning.
+    pub fn parts_read(&self) -> impl Iterator<Item = usize> {
+        let read = |steps: &Option<Steps>| steps.as_ref().is_some_and(|steps| steps.demanded_bytes() > 0);
+        let parts = self.parts.iter().enumerate();
+        parts.filter(move |(_, steps)| read(steps)).map(|(part, _)| part)
     }
 
     /// Bytes that may be warmed and unread; 0 while closed.

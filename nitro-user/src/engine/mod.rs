@@ -10,6 +10,7 @@ mod files;
 pub mod happening;
 pub mod holdings;
 pub mod input;
+mod keeping;
 pub mod learn;
 mod library;
 pub mod load;
@@ -19,6 +20,7 @@ pub mod predict;
 mod processes;
 pub mod receipt;
 mod recording;
+pub mod retain;
 mod steps;
 mod turns;
 mod walk;
@@ -43,6 +45,7 @@ use self::{
         device::{Device, Knowledge},
         pressure::{Pressure, Strain},
     },
+    retain::Retention,
 };
 use crate::{
     catalog::model::{AT_REST, Description},
@@ -67,6 +70,8 @@ pub struct Policy {
     pub inferred: bool,
     /// What is warmed is charged to the memory cgroup of whoever it is warmed for.
     pub charge_consumer: bool,
+    /// What is kept after the loads.
+    pub retain: retain::Settings,
 }
 
 impl Policy {
@@ -94,6 +99,7 @@ pub struct Engine {
     pressure: Pressure,
     /// For whom what is held was warmed, where their loads have ended.
     holdings: Holdings,
+    retention: Retention,
     /// Files that a worker found to be others than the catalog had said, and when.
     stale: HashMap<FileId, Moment>,
     /// Processes of ignored programs that read watched files.
@@ -108,12 +114,15 @@ pub struct Engine {
     now: Moment,
     /// Which load gets the next step, so that loads on one device take turns.
     turn: u64,
+    /// The same for errands.
+    errand_turn: LoadId,
 }
 
 impl Engine {
     /// An engine that knows no file yet.
     pub fn new(policy: Policy) -> Self {
         let budget = Budget::new(policy.ceiling);
+        let retention = Retention::new(policy.retain);
         Self {
             pressure: Pressure::new(policy.reserve),
             policy,
@@ -124,6 +133,7 @@ impl Engine {
             devices: BTreeMap::new(),
             budget,
             holdings: Holdings::default(),
+            retention,
             stale: HashMap::new(),
             ignored: HashSet::new(),
             passes: Passes::default(),
@@ -132,6 +142,7 @@ impl Engine {
             next_load: 1,
             now: Moment(0),
             turn: 0,
+            errand_turn: LoadId(0),
         }
     }
 
@@ -160,8 +171,8 @@ impl Engine {
             }
             Input::Direct { process, file } => self.direct(process, file, &mut actions),
             Input::Outcome(outcome) => self.outcome(now, &outcome, &mut actions),
-            Input::Removed { file, range } => self.removed(file, range),
-            Input::Ended { process } => self.ended(process, &mut actions),
+            Input::Removed { file, range } => self.removed(now, file, range),
+            Input::Ended { process } => self.ended(now, process, &mut actions),
             Input::Counted { load, counts } => self.counted(now, load, &counts, &mut actions),
             Input::Added { load, added } => {
                 if let Some(load) = self.loads.get_mut(&load) {
@@ -180,14 +191,24 @@ impl Engine {
             Input::Pause { until } => {
                 self.paused = Some(until);
                 self.loads.values_mut().for_each(|load| load.pause(&mut actions));
+                self.retention.pause(&mut actions);
             }
-            Input::Resume => self.paused = None,
+            Input::Resume => self.resume(),
             Input::Battery(on_battery) => self.spares = on_battery,
             Input::Ceiling(ceiling) => self.budget.set_ceiling(ceiling),
             Input::Memory { available, stalled } => self.memory(now, available, stalled, &mut actions),
+            Input::Users(users) => self.retention.users(now, &users),
+            Input::Found { path, description } => self.retention.found(now, &path, description.as_ref()),
+            Input::Ordered { order, command, items } => {
+                let next = &mut self.next_load;
+                self.retention.ordered(now, (order, command), items, next, &mut actions);
+            }
+            Input::Withdrawn { order } => self.retention.withdrawn(order, &mut actions),
+            Input::KeeperLost => self.retention.keeper_lost(now),
             Input::Tick => self.tick(now, &mut actions),
         }
         self.plan(now, &mut actions);
+        self.keep(now, &mut actions);
         actions
     }
 
@@ -199,7 +220,11 @@ impl Engine {
             .pressure
             .deadline()
             .filter(|_| self.could_warm() && self.strain() != Strain::None);
-        deadlines.chain(self.paused.flatten()).chain(memory).min()
+        let pins = self.pressure.relaxed_deadline(self.now);
+        let pins = pins.filter(|_| self.retention.needs_memory(self.now));
+        let kept = self.retention.deadline(self.now);
+        let others = [self.paused.flatten(), memory, pins, kept];
+        deadlines.chain(others.into_iter().flatten()).min()
     }
 
     /// Bytes warmed that nobody has used yet, and those on their way.
@@ -310,6 +335,7 @@ impl Engine {
         if load.wants() {
             self.wanting.insert(id);
         }
+        self.note_use(now, id, access.process);
     }
 
     /// The load of this model that the process takes part in from now on, begun if there is none.
@@ -371,6 +397,11 @@ impl Engine {
         }
     }
 
+    fn resume(&mut self) {
+        self.paused = None;
+        self.retention.resume();
+    }
+
     fn outcome(&mut self, now: Moment, outcome: &Outcome, actions: &mut Vec<Action>) {
         if let Some(device) = self.devices.get_mut(&outcome.device) {
             device.completed(outcome);
@@ -391,6 +422,7 @@ impl Engine {
                     self.renew(now, outcome.load, outcome.file, actions);
                 }
             }
+            None if self.retention.outcome(now, outcome, actions) => self.errand_outcome(outcome),
             // The load ended with this step on its way: nobody used it, and it takes room until somebody does.
             None => self.budget.arrived(outcome.file, outcome.range, outcome.gained()),
         }
@@ -407,6 +439,7 @@ impl Engine {
             if self.by_model.get(&key) == Some(&id) {
                 self.by_model.remove(&key);
             }
+            self.note_end(self.now, id);
         }
     }
 
@@ -443,8 +476,9 @@ impl Engine {
     }
 
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.retention.stir();
         if self.paused.flatten().is_some_and(|until| until <= now) {
-            self.paused = None;
+            self.resume();
         }
         let mut idle = Vec::new();
         for load in self.loads.values_mut() {

@@ -24,9 +24,10 @@ impl Engine {
     }
 
     /// A process has ended.
-    pub(super) fn ended(&mut self, process: u32, actions: &mut Vec<Action>) {
+    pub(super) fn ended(&mut self, now: Moment, process: u32, actions: &mut Vec<Action>) {
         self.ignored.remove(&process);
         self.passes.forget(process);
+        self.retention.process_ended(now, process);
         let mut over = Vec::new();
         for load in self.loads.values_mut().filter(|load| load.readers.contains(process)) {
             if load.reader_ended(process, actions) {

@@ -26,6 +26,10 @@ impl Engine {
         let before = self.pressure.strain(now);
         self.pressure.told(now, available, stalled);
         let strain = self.pressure.strain(now);
+        self.retention.stir();
+        if strain != Strain::None {
+            self.retention.strained(now, strain, self.pressure.missing(), actions);
+        }
         if strain > before {
             for load in self.loads.values_mut() {
                 if strain == Strain::Short || load.is_speculative() {

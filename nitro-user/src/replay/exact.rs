@@ -77,6 +77,7 @@ pub fn policy_of(header: &Header) -> Policy {
         ignored: header.ignored.clone(),
         inferred: header.inferred,
         charge_consumer: header.charge_consumer,
+        retain: header.retain,
     }
 }
 

@@ -6,13 +6,16 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     record::Record,
-    wire::{IN_ORDER, JUMP, KINDS, Line, MOST_ENTRIES, Span, WRITTEN, WireCounts, WireDescription, path_of},
+    wire::{
+        IN_ORDER, JUMP, KINDS, Line, MOST_ENTRIES, Span, WRITTEN, WireCounts, WireDescription, WireItem, WireUser,
+        path_of,
+    },
 };
 use crate::{
     catalog::model::{Description, Model},
     engine::{
         action::LoadId,
-        input::{Access, FileCounts, Input, Outcome},
+        input::{Access, FileCounts, Input, Item, OrderId, Outcome, User},
     },
     units::{ByteCount, ByteRange, FileId, Moment},
 };
@@ -121,6 +124,29 @@ impl Decoder {
         })
     }
 
+    fn user(&self, wire: WireUser) -> Result<User, LineError> {
+        let maps: Result<Vec<FileId>, LineError> = wire.maps.into_iter().map(|file| self.file(file)).collect();
+        Ok(User {
+            process: wire.process,
+            maps: maps?,
+            accelerator: wire.accelerator,
+            anonymous: ByteCount(wire.anonymous),
+        })
+    }
+
+    fn item(&self, wire: WireItem) -> Result<Item, LineError> {
+        let model = self.models.get(wire.model as usize);
+        let model = model.ok_or(LineError::NotInTable("model"))?.clone();
+        let parts = wire
+            .parts
+            .into_iter()
+            .map(|part| usize::try_from(part).unwrap_or(usize::MAX));
+        Ok(Item {
+            model,
+            parts: parts.collect(),
+        })
+    }
+
     fn counts(&self, wire: &WireCounts) -> Result<FileCounts, LineError> {
         Ok(FileCounts {
             file: wire.file.map(|file| self.file(file)).transpose()?,
@@ -214,6 +240,7 @@ impl Decoder {
                 before: sum(wire.before)?,
                 after: sum(wire.after)?,
                 beyond: sum(wire.beyond)?,
+                held: sum(wire.held)?,
                 submitted: Moment(at.0.wrapping_add_signed(wire.submitted)),
                 completed: Moment(at.0.wrapping_add_signed(wire.completed)),
             })),
@@ -249,6 +276,24 @@ impl Decoder {
                 available: ByteCount(available),
                 stalled: Duration::from_micros(stalled_us),
             }),
+            Line::Users(users) => {
+                let users: Result<Vec<User>, LineError> = users.into_iter().map(|wire| self.user(wire)).collect();
+                told(Input::Users(users?))
+            }
+            Line::Found { path, description } => told(Input::Found {
+                path: path_of(path).into(),
+                description: description.map(|wire| self.description(&wire)).transpose()?,
+            }),
+            Line::Ordered { order, command, items } => {
+                let items: Result<Vec<Item>, LineError> = items.into_iter().map(|wire| self.item(wire)).collect();
+                told(Input::Ordered {
+                    order: OrderId(order),
+                    command,
+                    items: items?,
+                })
+            }
+            Line::Withdrawn { order } => told(Input::Withdrawn { order: OrderId(order) }),
+            Line::KeeperLost => told(Input::KeeperLost),
             Line::Tick => told(Input::Tick),
             Line::Brought { thread, file, span } => {
                 let (process, thread_id) = self.thread(thread)?;

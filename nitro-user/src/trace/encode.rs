@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     record::Record,
     wire::{
-        IN_ORDER, JUMP, Line, MOST_ENTRIES, Span, WRITTEN, WireCounts, WireDescription, WireOutcome, bytes_of,
-        number_of,
+        IN_ORDER, JUMP, Line, MOST_ENTRIES, Span, WRITTEN, WireCounts, WireDescription, WireItem, WireOutcome,
+        WireUser, bytes_of, number_of,
     },
 };
 use crate::{
@@ -233,6 +233,7 @@ impl Encoder {
                     before: outcome.before,
                     after: outcome.after,
                     beyond: outcome.beyond,
+                    held: outcome.held,
                     submitted: since(outcome.submitted),
                     completed: since(outcome.completed),
                 })
@@ -279,6 +280,33 @@ impl Encoder {
                 available: available.0,
                 stalled_us: u64::try_from(stalled.as_micros()).unwrap_or(u64::MAX),
             },
+            Input::Users(users) => {
+                let users = users.iter().map(|user| WireUser {
+                    process: user.process,
+                    maps: user.maps.iter().map(|file| self.file(*file, 0)).collect(),
+                    accelerator: user.accelerator,
+                    anonymous: user.anonymous.0,
+                });
+                Line::Users(users.collect())
+            }
+            Input::Found { path, description } => Line::Found {
+                path: bytes_of(path),
+                description: description.as_ref().map(|description| self.description(description)),
+            },
+            Input::Ordered { order, command, items } => {
+                let items = items.iter().map(|item| WireItem {
+                    model: self.model(&item.model),
+                    parts: item.parts.iter().map(|part| *part as u64).collect(),
+                });
+                let items = items.collect();
+                Line::Ordered {
+                    order: order.0,
+                    command: *command,
+                    items,
+                }
+            }
+            Input::Withdrawn { order } => Line::Withdrawn { order: order.0 },
+            Input::KeeperLost => Line::KeeperLost,
             Input::Tick => Line::Tick,
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{input::Input, receipt::Receipt},
+    engine::{input::Input, receipt::Receipt, retain::Settings},
     units::{ByteCount, ByteRange, FileId, Moment},
 };
 
@@ -41,6 +41,8 @@ pub struct Header {
     pub inferred: bool,
     /// What was warmed was charged to its readers.
     pub charge_consumer: bool,
+    /// What was kept after the loads.
+    pub retain: Settings,
     /// Loads that were under way already: of these the replay knows no beginning.
     pub under_way: u64,
     /// Number of the first load that begins in it.

@@ -19,7 +19,7 @@ use crate::{
     catalog::model::{Description, LayoutKind, Model, Part, Place},
     engine::{
         action::LoadId,
-        input::{Access, FileCounts, Input, Outcome, StepEnd},
+        input::{Access, Command, FileCounts, Input, Item, OrderId, Outcome, StepEnd, User},
         plan::device::{Knowledge, Setback},
     },
     sys::top::{Elsewhere, Top},
@@ -149,12 +149,12 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         file(),
         range(),
         ends,
-        [sum(), sum(), sum()],
+        [sum(), sum(), sum(), sum()],
         moment(),
         moment(),
     )
         .prop_map(
-            |(load, part, file, range, end, [before, after, beyond], submitted, completed)| Outcome {
+            |(load, part, file, range, end, [before, after, beyond, held], submitted, completed)| Outcome {
                 load: LoadId(load),
                 part,
                 file,
@@ -164,6 +164,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
                 before,
                 after,
                 beyond,
+                held,
                 submitted,
                 completed,
             },
@@ -192,6 +193,33 @@ fn knowledge() -> impl Strategy<Value = Knowledge> {
     })
 }
 
+fn user() -> impl Strategy<Value = User> {
+    (any::<u32>(), vec(file(), 0..3), any::<bool>(), any::<u64>()).prop_map(|(process, maps, accelerator, bytes)| {
+        User {
+            process,
+            maps,
+            accelerator,
+            anonymous: ByteCount(bytes),
+        }
+    })
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        Just(Command::Pin),
+        Just(Command::Unpin),
+        Just(Command::Warm),
+        Just(Command::Evict)
+    ]
+}
+
+fn item() -> impl Strategy<Value = Item> {
+    (description(), vec(0usize..99, 0..4)).prop_map(|(description, parts)| Item {
+        model: description.model,
+        parts,
+    })
+}
+
 fn input() -> impl Strategy<Value = Input> {
     prop_oneof![
         8 => access().prop_map(Input::Access),
@@ -216,6 +244,15 @@ fn input() -> impl Strategy<Value = Input> {
             available: ByteCount(available),
             stalled: std::time::Duration::from_micros(stalled),
         }),
+        1 => vec(user(), 0..4).prop_map(Input::Users),
+        1 => (path(), option::of(description())).prop_map(|(path, description)| Input::Found { path, description }),
+        1 => (any::<u64>(), command(), vec(item(), 0..4)).prop_map(|(order, command, items)| Input::Ordered {
+            order: OrderId(order),
+            command,
+            items,
+        }),
+        1 => any::<u64>().prop_map(|order| Input::Withdrawn { order: OrderId(order) }),
+        1 => Just(Input::KeeperLost),
         1 => Just(Input::Tick),
     ]
 }

@@ -15,7 +15,7 @@ use super::record::{CallKind, Loss};
 use crate::{
     catalog::model::{LayoutKind, Model, Part, Place},
     engine::{
-        input::{AccessKind, StepEnd},
+        input::{AccessKind, Command, StepEnd},
         plan::device::Knowledge,
     },
     sys::top::{Elsewhere, Top},
@@ -143,6 +143,20 @@ pub enum Line {
         available: u64,
         stalled_us: u64,
     },
+    Users(Vec<WireUser>),
+    Found {
+        path: Vec<u8>,
+        description: Option<WireDescription>,
+    },
+    Ordered {
+        order: u64,
+        command: Command,
+        items: Vec<WireItem>,
+    },
+    Withdrawn {
+        order: u64,
+    },
+    KeeperLost,
     Tick,
 
     // What only people want to know.
@@ -211,6 +225,20 @@ pub struct WireCounts {
     pub missed: u64,
 }
 
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WireUser {
+    pub process: u32,
+    pub maps: Vec<u32>,
+    pub accelerator: bool,
+    pub anonymous: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WireItem {
+    pub model: u32,
+    pub parts: Vec<u64>,
+}
+
 /// Times are told by their distance to that of the record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WireOutcome {
@@ -224,6 +252,7 @@ pub struct WireOutcome {
     pub before: u64,
     pub after: u64,
     pub beyond: u64,
+    pub held: u64,
     pub submitted: i64,
     pub completed: i64,
 }

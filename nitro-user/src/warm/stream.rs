@@ -191,6 +191,7 @@ impl Stream {
             before: 0,
             after: 0,
             beyond: 0,
+            held: 0,
             submitted: now,
             completed: now,
         };

@@ -86,6 +86,7 @@ pub fn outcome(
         before: 0,
         after: gained,
         beyond: 0,
+        held: 0,
         submitted,
         completed,
     }

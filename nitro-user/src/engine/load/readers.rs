@@ -127,6 +127,14 @@ impl Readers {
         self.counting().all(|(_, reader)| reader.ended)
     }
 
+    /// Those that read more than a header and live.
+    pub fn alive(&self) -> impl Iterator<Item = u32> {
+        self.by_process
+            .iter()
+            .filter(|(_, reader)| reader.reads && !reader.ended)
+            .map(|(process, _)| *process)
+    }
+
     /// Those that have.
     pub fn gone(&self) -> impl Iterator<Item = u32> {
         self.by_process

@@ -3,7 +3,7 @@
 use super::{FREEZE, Load, Stage};
 use crate::{
     engine::{
-        action::{Action, Manner},
+        action::{Action, Manner, Task},
         happening::What,
         plan::budget::Budget,
         predict::sequence,
@@ -149,6 +149,7 @@ impl Load {
             part: planned.part,
             range: planned.range,
             manner: Manner {
+                task: Task::Warm,
                 survey,
                 speculative: self.is_speculative(),
                 reader: self.readers.first(),

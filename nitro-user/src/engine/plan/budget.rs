@@ -17,6 +17,8 @@ pub struct Budget {
     /// Files that were deleted with bytes in flight: what arrives of them is gone already.
     deleted: BTreeSet<FileId>,
     unused: u64,
+    /// Bytes locked, whoever uses them.
+    pinned: u64,
     /// Bytes warmed and not used, by file and step.
     steps: BTreeMap<(FileId, u64), u64>,
 }
@@ -30,6 +32,7 @@ impl Budget {
             on_their_way: BTreeMap::new(),
             deleted: BTreeSet::new(),
             unused: 0,
+            pinned: 0,
             steps: BTreeMap::new(),
         }
     }
@@ -46,7 +49,12 @@ impl Budget {
 
     /// Bytes that count against the ceiling.
     pub fn held(&self) -> u64 {
-        self.in_flight + self.unused
+        self.in_flight + self.unused + self.pinned
+    }
+
+    /// So many bytes are locked now.
+    pub fn set_pinned(&mut self, bytes: u64) {
+        self.pinned = bytes;
     }
 
     /// Share of the ceiling in use, 0–100.

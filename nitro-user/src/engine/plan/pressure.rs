@@ -11,6 +11,9 @@ use crate::units::{ByteCount, Moment};
 /// So often it is asked while something could be warmed. With the answer's way, somebody who begins to stall has the device for himself within half a second.
 pub const ASKED: Duration = Duration::from_millis(250);
 
+/// The same while something is locked and memory is plentiful: a hog that takes it all takes longer.
+pub const RELAXED: Duration = Duration::from_secs(1);
+
 /// Share of the time between two answers in which somebody waited for memory that counts as strain: a tenth is what the kernel's own documentation takes for a machine that
 /// should shed work (Documentation/accounting/psi.rst, 150 ms of a second).
 const STALLED: f64 = 0.1;
@@ -56,6 +59,7 @@ pub struct Pressure {
     reserve: u64,
     asked: Option<Moment>,
     told: Option<(Moment, Duration)>,
+    available: u64,
     short: bool,
     /// Somebody stalled, until then.
     stalls_until: Moment,
@@ -84,12 +88,20 @@ impl Pressure {
         self.asked.map(|asked| asked.after(ASKED))
     }
 
+    /// When to ask next where nothing is being brought in and what is locked is all that is at stake: while there is plenty, less often.
+    pub fn relaxed_deadline(&self, now: Moment) -> Option<Moment> {
+        let is_near = self.available < self.reserve.saturating_mul(NEAR) || self.strain(now) != Strain::None;
+        self.asked
+            .map(|asked| asked.after(if is_near { ASKED } else { RELAXED }))
+    }
+
     /// `available` bytes could be had, and somebody has waited for memory for `stalled` since the machine was started.
     pub fn told(&mut self, now: Moment, available: ByteCount, stalled: Duration) {
         // What was freed a moment ago is not spent at once.
-        let more = if self.short { (self.reserve / 8).min(MORE) } else { 0 };
+        let more = if self.short { self.margin() } else { 0 };
         let enough = self.reserve.saturating_add(more);
         self.short = available.0 < enough;
+        self.available = available.0;
         let before = self.told.replace((now, stalled));
         let is_near = available.0 < self.reserve.saturating_mul(NEAR);
         if let Some((at, before)) = before.filter(|_| is_near) {
@@ -98,6 +110,23 @@ impl Pressure {
                 self.stalls_until = now.after(CALM);
             }
         }
+    }
+
+    /// Bytes that may be taken beside the reserve, as of a moment ago; nothing where that is not known.
+    pub fn spare(&self, now: Moment) -> Option<u64> {
+        let (at, _) = self.told?;
+        (now.since(at) < 2 * RELAXED).then(|| self.available.saturating_sub(self.reserve))
+    }
+
+    /// Bytes that are missing until the reserve is whole again.
+    pub fn missing(&self) -> u64 {
+        self.reserve
+            .saturating_add(self.margin())
+            .saturating_sub(self.available)
+    }
+
+    fn margin(&self) -> u64 {
+        (self.reserve / 8).min(MORE)
     }
 
     /// How far to go.

@@ -243,6 +243,7 @@ fn outcome_of(load: LoadId, command: Command, now: Moment) -> Outcome {
         before: 0,
         after: 0,
         beyond: 0,
+        held: 0,
         submitted: now,
         completed: now,
     }

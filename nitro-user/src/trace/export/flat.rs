@@ -247,6 +247,34 @@ impl Flat {
                 detail: Some(json!({ "available": available, "stalled_seconds": stalled.as_secs_f64() })),
                 ..none
             },
+            Input::Users(users) => Self {
+                event: "users",
+                detail: detail(users),
+                ..none
+            },
+            Input::Found { path, description } => Self {
+                event: "found",
+                file: description.as_ref().map(|description| description.file),
+                detail: Some(json!({ "path": path.to_string_lossy() })),
+                ..none
+            },
+            Input::Ordered { order, command, items } => {
+                let models: Vec<&str> = items.iter().map(|item| item.model.name.as_str()).collect();
+                Self {
+                    event: "ordered",
+                    detail: Some(json!({ "order": order.0, "command": command, "models": models })),
+                    ..none
+                }
+            }
+            Input::Withdrawn { order } => Self {
+                event: "withdrawn",
+                detail: Some(json!({ "order": order.0 })),
+                ..none
+            },
+            Input::KeeperLost => Self {
+                event: "keeper-lost",
+                ..none
+            },
             Input::Tick => Self { event: "tick", ..none },
         }
     }

@@ -1,0 +1,88 @@
+//! What the engine does for no load: hands out the pieces of errands, and tells what is kept of what the loads do.
+
+use super::{
+    Engine,
+    action::{Action, LoadId, Manner, Task},
+    input::{Outcome, StepEnd},
+    load::Stage,
+    retain::decide::Memory,
+};
+use crate::units::Moment;
+
+impl Engine {
+    /// A load's model is in use, once it is sure that it is read.
+    pub(super) fn note_use(&mut self, now: Moment, id: LoadId, process: u32) {
+        let Some(load) = self.loads.get_mut(&id) else { return };
+        if load.take_use() {
+            let (key, model) = (load.key, load.model.clone());
+            self.retention.used(now, key, &model, process);
+        }
+    }
+
+    /// A load is over: what of it was read, and by whom.
+    pub(super) fn note_end(&mut self, now: Moment, id: LoadId) {
+        let Some(load) = self.loads.get(&id) else { return };
+        if load.stage == Stage::Ended {
+            self.retention
+                .load_ended(now, load.key, load.parts_read(), load.readers.alive());
+        }
+    }
+
+    /// A piece of an errand came back, and takes room until somebody uses it; what is locked takes it anyway.
+    pub(super) fn errand_outcome(&mut self, outcome: &Outcome) {
+        let is_locked = outcome.held > 0;
+        let unused = if is_locked || outcome.end == StepEnd::Yielded && outcome.gained() == 0 {
+            0
+        } else {
+            outcome.gained()
+        };
+        self.budget.arrived(outcome.file, outcome.range, unused);
+        if is_locked {
+            self.budget.used(outcome.file, outcome.range);
+        }
+    }
+
+    /// After the loads have had their turns: decides what is to be kept, and hands out pieces of errands.
+    pub(super) fn keep(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.retention.needs_memory(now) && self.pressure.ask(now) {
+            actions.push(Action::AskMemory);
+        }
+        let strain = self.pressure.strain(now);
+        let memory = Memory {
+            strain,
+            spare: self.pressure.spare(now),
+        };
+        self.retention.decide(now, memory, &mut self.next_load, actions);
+        self.budget.set_pinned(self.retention.pinned());
+        while let Some(piece) = self
+            .retention
+            .next_piece(now, self.errand_turn, strain, &self.budget, &self.devices)
+        {
+            let Some((errand, survey)) = self.retention.submitted(piece.id) else {
+                return;
+            };
+            let (task, model) = (errand.purpose.task(), errand.model.clone());
+            self.errand_turn = piece.id;
+            if task != Task::Drop {
+                self.devices
+                    .entry(piece.file.device)
+                    .or_default()
+                    .submitted(now, piece.range.len());
+                self.budget.submitted(piece.file, piece.range.len());
+            }
+            actions.push(Action::Warm {
+                load: piece.id,
+                model,
+                part: piece.part,
+                range: piece.range,
+                manner: Manner {
+                    task,
+                    survey,
+                    speculative: true,
+                    reader: 0,
+                    charged: false,
+                },
+            });
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What is to be done for the models that are kept: which are locked, which are brought back, which nobody needs.
+
+use std::{collections::BTreeMap, ops::Bound};
+
+use super::{
+    Retention,
+    errand::{Errand, Purpose},
+    kept::Kept,
+    pins::{self, Candidate, Thresholds},
+};
+use crate::{
+    engine::{
+        action::{Action, LoadId, PinId},
+        plan::{budget::Budget, device::Device, pressure::Strain},
+    },
+    units::{ByteRange, FileId, Moment},
+};
+
+/// What is known of the machine's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// How short it is.
+    pub strain: Strain,
+    /// Bytes that may be taken beside the reserve; nothing before it was asked for.
+    pub spare: Option<u64>,
+}
+
+/// A piece that may be handed out.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// Of which errand.
+    pub id: LoadId,
+    /// Its file.
+    pub file: FileId,
+    /// The part.
+    pub part: usize,
+    /// Its bytes.
+    pub range: ByteRange,
+}
+
+impl Retention {
+    /// Something may have to be decided: time has passed, or memory was asked for.
+    pub fn stir(&mut self) {
+        self.is_due = true;
+    }
+
+    /// Whether it has to be known how much memory there is: something is locked or is being brought in, or is to be.
+    pub fn needs_memory(&self, now: Moment) -> bool {
+        let is_ready = |kept: &Kept| kept.returns_at().is_some_and(|at| at <= now) && !kept.loading;
+        !self.paused
+            && (self.is_waiting
+                || !self.errands.is_empty()
+                || self.kept.values().any(|kept| kept.pin.held > 0 || is_ready(kept)))
+    }
+
+    /// Decides anew where something has changed.
+    pub fn decide(&mut self, now: Moment, memory: Memory, next: &mut u64, actions: &mut Vec<Action>) {
+        let waits = self.paused || memory.strain != Strain::None;
+        if std::mem::take(&mut self.is_due) {
+            self.look(now, actions);
+            self.share_out(now, waits, next, actions);
+            if !waits {
+                self.bring_back(now, memory, next);
+                self.seek(actions);
+            }
+            if memory.strain != Strain::None && !self.settings.keep_after_copy {
+                self.drop_copied(next);
+            }
+        }
+        if !self.orders.is_empty() {
+            self.tell_orders(now, waits, actions);
+        }
+    }
+
+    /// Asks who has what, if it is time.
+    fn look(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.look_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.look_at = Some(now.after(super::LOOK));
+        let (mut files, mut processes) = (Vec::new(), Vec::new());
+        for kept in self.kept.values() {
+            if !kept.readers.is_empty() || !kept.mapped_by.is_empty() {
+                files.extend(kept.model.parts.iter().map(|part| part.file));
+                processes.extend(kept.readers.keys());
+            }
+        }
+        processes.sort_unstable();
+        processes.dedup();
+        actions.push(Action::AskUsers { files, processes });
+    }
+
+    fn thresholds(&self) -> Thresholds {
+        Thresholds {
+            above: self.settings.pin_above,
+            below: self.settings.unpin_below,
+        }
+    }
+
+    /// Who may hold how much: lets go of what may not be held, and begins to lock what may.
+    fn share_out(&mut self, now: Moment, waits: bool, next: &mut u64, actions: &mut Vec<Action>) {
+        if self.settings.pin.0 == 0 {
+            return;
+        }
+        let (half_life, thresholds) = (self.settings.half_life, self.thresholds());
+        for kept in self.kept.values_mut() {
+            kept.pin.chosen = thresholds.chooses(kept.heat.at(now, half_life), kept.pin.chosen);
+        }
+        let candidate = |(key, kept): (&FileId, &Kept)| Candidate {
+            key: *key,
+            heat: kept.heat.at(now, half_life),
+            asked: kept.asked,
+            chosen: kept.pin.chosen,
+            held: kept.pin.id.is_some(),
+            bytes: if kept.is_wanted() { kept.bytes() } else { 0 },
+        };
+        let candidates = self.kept.iter().map(candidate).collect();
+        let shares = pins::shares(candidates, thresholds, self.settings.pin.0);
+        let share_of = |key: &FileId| {
+            shares
+                .iter()
+                .find(|(other, _)| other == key)
+                .map_or(0, |(_, share)| *share)
+        };
+        let too_much: Vec<FileId> = self
+            .kept
+            .iter()
+            .filter(|(key, kept)| kept.pin.id.is_some() && kept.pin.held > share_of(key))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in too_much {
+            self.release(key, actions);
+        }
+        self.is_waiting = false;
+        if self.barred_until > now {
+            return;
+        }
+        for (key, share) in shares {
+            let Some(kept) = self.kept.get_mut(&key) else { continue };
+            let is_free = kept.errand.is_none() && !kept.loading && kept.pin.barred_until <= now;
+            // What is left of a share may be less than the next step.
+            let is_full = kept.pin.held + crate::units::STEP > share && kept.pin.held > 0;
+            if !is_free || is_full || kept.pin.held >= share {
+                continue;
+            }
+            if waits {
+                self.is_waiting = true;
+                continue;
+            }
+            let id = LoadId(*next);
+            *next += 1;
+            let pin = *kept.pin.id.get_or_insert(PinId(id.0));
+            kept.pin.refused = None;
+            // All of it once more: what is locked already is there and costs nothing.
+            self.pinned -= std::mem::take(&mut kept.pin.held);
+            let errand = Errand::new(id, kept.model.clone(), kept.parts(), Purpose::Pin(pin), share);
+            kept.errand = Some(id);
+            self.errands.insert(id, errand);
+        }
+    }
+
+    /// Begins to bring back the hottest model that the kernel has taken away, one at a time.
+    fn bring_back(&mut self, now: Moment, memory: Memory, next: &mut u64) {
+        let returning = |errand: &Errand| errand.purpose == Purpose::Return;
+        let Some(spare) = memory.spare.filter(|_| !self.errands.values().any(returning)) else {
+            return;
+        };
+        let (half_life, below) = (self.settings.half_life, self.settings.unpin_below);
+        let ready = self.kept.values_mut().filter(|kept| {
+            let is_free = kept.errand.is_none() && !kept.loading && kept.pin.id.is_none();
+            is_free && kept.returns_at().is_some_and(|at| at <= now)
+        });
+        let (mut hot, cold): (Vec<_>, Vec<_>) = ready.partition(|kept| kept.heat.at(now, half_life) >= below);
+        cold.into_iter().for_each(Kept::dismiss);
+        hot.sort_by(|one, other| other.heat.at(now, half_life).total_cmp(&one.heat.at(now, half_life)));
+        for kept in hot {
+            if kept.bytes_lost().min(kept.bytes()) > spare {
+                kept.postponed(now);
+                continue;
+            }
+            let id = LoadId(*next);
+            *next += 1;
+            self.errands.insert(
+                id,
+                Errand::new(id, kept.model.clone(), kept.parts(), Purpose::Return, u64::MAX),
+            );
+            kept.errand = Some(id);
+            break;
+        }
+    }
+
+    /// Looks for the next of the models that were hot in the last run, when the one before is done.
+    fn seek(&mut self, actions: &mut Vec<Action>) {
+        let returning = |errand: &Errand| errand.purpose == Purpose::Return;
+        if self.sought.is_some() || self.errands.values().any(returning) {
+            return;
+        }
+        if let Some(path) = self.start.pop_front() {
+            actions.push(Action::Find { path: path.clone() });
+            self.sought = Some(path);
+        }
+    }
+
+    /// Under pressure: drops the pages of models whose readers have the data in memory of their own.
+    fn drop_copied(&mut self, next: &mut u64) {
+        for kept in self.kept.values_mut() {
+            let is_there = kept.bytes_lost() < kept.bytes();
+            if kept.is_elsewhere() && kept.errand.is_none() && is_there {
+                let id = LoadId(*next);
+                *next += 1;
+                let errand = Errand::new(id, kept.model.clone(), kept.parts(), Purpose::Drop, u64::MAX);
+                kept.errand = Some(id);
+                self.errands.insert(id, errand);
+            }
+        }
+    }
+
+    /// The next piece that may be handed out; errands take turns.
+    pub fn next_piece(
+        &self,
+        now: Moment,
+        after: LoadId,
+        strain: Strain,
+        budget: &Budget,
+        devices: &BTreeMap<u32, Device>,
+    ) -> Option<Piece> {
+        if self.paused {
+            return None;
+        }
+        let from = self.errands.range((Bound::Excluded(after), Bound::Unbounded));
+        let order = from.chain(self.errands.range(..=after));
+        order
+            .filter_map(|(id, errand)| Some((*id, errand.purpose, errand.next(now)?)))
+            .find_map(|(id, purpose, next)| {
+                let (file, part, range) = next;
+                let device = devices.get(&file.device);
+                let drops = matches!(purpose, Purpose::Evict(_) | Purpose::Drop);
+                let admitted = drops
+                    || strain == Strain::None
+                        && budget.admits(range.len())
+                        && device.is_none_or(|device| device.admits_speculative(now));
+                admitted.then_some(Piece { id, file, part, range })
+            })
+    }
+
+    /// A piece was handed out: what is done with it, and whether its part is to be looked at as a whole first.
+    pub fn submitted(&mut self, id: LoadId) -> Option<(&Errand, bool)> {
+        let errand = self.errands.get_mut(&id)?;
+        let survey = errand.submitted();
+        Some((errand, survey))
+    }
+}

@@ -1,0 +1,211 @@
+//! Going through a model from its beginning to its end for no reader: to bring it back, to lock it, because somebody asked for it, or to drop it.
+//!
+//! In: the outcomes of its steps. Out: the next step. It waits for nobody by itself: when steps are handed out is decided by whoever asks for the next one.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use crate::{
+    catalog::model::Model,
+    engine::{
+        action::{LoadId, PinId, Task},
+        input::{OrderId, Outcome, StepEnd},
+    },
+    units::{ByteRange, FileId, Moment, STEP},
+};
+
+/// After somebody else was seen to use the device, nothing is handed out for so long.
+const REST: Duration = Duration::from_millis(250);
+
+/// What is dropped at once: it costs a moment, and a device nothing.
+const DROPPED: u64 = 256 * STEP;
+
+/// Why it is gone through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is used often, and the kernel took it away.
+    Return,
+    /// It is to be locked, under this number.
+    Pin(PinId),
+    /// Somebody asked for it.
+    Warm(OrderId),
+    /// Somebody asked to drop it.
+    Evict(OrderId),
+    /// Nobody needs its pages: whoever read it has the data elsewhere.
+    Drop,
+}
+
+impl Purpose {
+    /// What is done with each piece.
+    pub const fn task(self) -> Task {
+        match self {
+            Self::Return | Self::Warm(_) => Task::Warm,
+            Self::Pin(pin) => Task::Pin(pin),
+            Self::Evict(_) | Self::Drop => Task::Drop,
+        }
+    }
+
+    /// Whose order it is.
+    pub const fn order(self) -> Option<OrderId> {
+        match self {
+            Self::Warm(order) | Self::Evict(order) => Some(order),
+            Self::Return | Self::Pin(_) | Self::Drop => None,
+        }
+    }
+}
+
+/// What came of the pieces so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Bytes of the pieces that are done.
+    pub done: u64,
+    /// Of these, bytes that are in the page cache now.
+    pub there: u64,
+    /// Bytes brought in, or dropped.
+    pub changed: u64,
+    /// Bytes locked.
+    pub held: u64,
+    /// Bytes of the pieces that could not be done.
+    pub failed: u64,
+    /// Why the last of these could not.
+    pub trouble: Option<StepEnd>,
+}
+
+/// One errand.
+#[derive(Debug)]
+pub struct Errand {
+    /// Its name among the loads.
+    pub id: LoadId,
+    /// Its model.
+    pub model: Arc<Model>,
+    /// Why.
+    pub purpose: Purpose,
+    /// What came of it.
+    pub tally: Tally,
+    /// Bytes of all its pieces.
+    pub total: u64,
+    pieces: VecDeque<(usize, ByteRange)>,
+    /// Bytes with a worker.
+    in_flight: u64,
+    rests_until: Moment,
+    surveyed: Option<usize>,
+    closed: bool,
+}
+
+impl Errand {
+    /// Through these parts of a model, in this order, as far as `most` bytes.
+    pub fn new(id: LoadId, model: Arc<Model>, parts: impl Iterator<Item = usize>, purpose: Purpose, most: u64) -> Self {
+        let mut left = most;
+        let mut pieces = VecDeque::new();
+        for index in parts {
+            let size = model.parts.get(index).map_or(0, |part| part.size);
+            let piece = if purpose.task() == Task::Drop { DROPPED } else { STEP };
+            for start in (0..size).step_by(piece as usize) {
+                let range = ByteRange::new(start, piece.min(size - start));
+                if range.len() > left {
+                    left = 0;
+                    break;
+                }
+                left -= range.len();
+                pieces.push_back((index, range));
+            }
+        }
+        Self {
+            id,
+            model,
+            purpose,
+            tally: Tally::default(),
+            total: pieces.iter().map(|(_, range)| range.len()).sum(),
+            pieces,
+            in_flight: 0,
+            rests_until: Moment(0),
+            surveyed: None,
+            closed: false,
+        }
+    }
+
+    /// The next piece, and its file, if it is time for one.
+    pub fn next(&self, now: Moment) -> Option<(FileId, usize, ByteRange)> {
+        let &(part, range) = self.pieces.front()?;
+        let file = self.model.parts.get(part)?.file;
+        (!self.closed && now >= self.rests_until).then_some((file, part, range))
+    }
+
+    /// When it wants to go on, if it rests.
+    pub fn deadline(&self, now: Moment) -> Option<Moment> {
+        let rests = !self.closed && !self.pieces.is_empty() && self.rests_until > now;
+        rests.then_some(self.rests_until)
+    }
+
+    /// The next piece was handed out; whether its part is to be looked at as a whole first.
+    pub fn submitted(&mut self) -> bool {
+        let Some((part, range)) = self.pieces.pop_front() else {
+            return false;
+        };
+        self.in_flight += range.len();
+        // What is to be locked is locked step by step, whether it is there or not.
+        self.purpose.task() == Task::Warm && self.surveyed.replace(part) != Some(part)
+    }
+
+    /// A piece came back.
+    pub fn outcome(&mut self, outcome: &Outcome) {
+        let bytes = outcome.range.len();
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        match outcome.end {
+            StepEnd::Done => {
+                self.tally.done += bytes;
+                self.tally.there += outcome.after.min(bytes);
+                self.tally.changed += outcome.after.abs_diff(outcome.before);
+                self.tally.held += outcome.held;
+            }
+            StepEnd::WholePartResident => {
+                let part = outcome.part;
+                let rest: u64 = self.of(part).map(|(_, range)| range.len()).sum();
+                self.pieces.retain(|(other, _)| *other != part);
+                self.tally.done += bytes + rest;
+                self.tally.there += bytes + rest;
+            }
+            StepEnd::Cancelled | StepEnd::Yielded => {
+                if !self.closed {
+                    self.pieces.push_front((outcome.part, outcome.range));
+                }
+                self.tally.changed += outcome.gained();
+                if outcome.end == StepEnd::Yielded {
+                    self.rests_until = outcome.completed.after(REST);
+                }
+            }
+            trouble => {
+                // The part cannot be had: neither can the rest of it.
+                let part = outcome.part;
+                let rest: u64 = self.of(part).map(|(_, range)| range.len()).sum();
+                self.pieces.retain(|(other, _)| *other != part);
+                self.tally.done += bytes + rest;
+                self.tally.failed += bytes + rest;
+                self.tally.trouble = Some(trouble);
+            }
+        }
+    }
+
+    fn of(&self, part: usize) -> impl Iterator<Item = &(usize, ByteRange)> {
+        self.pieces.iter().filter(move |(other, _)| *other == part)
+    }
+
+    /// Nothing more is handed out.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Whether nothing is left of it.
+    pub fn is_over(&self) -> bool {
+        self.in_flight == 0 && (self.closed || self.pieces.is_empty())
+    }
+
+    /// Whether something of it is with a worker.
+    pub const fn is_under_way(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// Whether it was ended before it was through.
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+}

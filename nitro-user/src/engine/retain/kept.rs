@@ -1,0 +1,231 @@
+//! What is known of one model beyond its loads: how much it is used, by whom, and what of it is where.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::heat::Heat;
+use crate::{
+    catalog::model::Model,
+    engine::{
+        action::{LoadId, PinId},
+        input::{StepEnd, User},
+    },
+    units::{FileId, Moment},
+};
+
+/// What was evicted is not brought back before nothing more of it has gone for so long …
+const CALM: Duration = Duration::from_secs(3);
+
+/// … and each time that it goes again unused, for twice as long, up to this.
+const MOST_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// A process has a copy of its own of what it read, if its own memory is so much of it.
+const COPY: f64 = 0.8;
+
+/// How a live process has a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Possession {
+    /// Not known yet.
+    Unknown,
+    /// Mapped: it is in use, though nothing tells of it.
+    Mapped,
+    /// In memory of its own, or of a device: it does not need the page cache any more.
+    Elsewhere,
+    /// Neither.
+    None,
+}
+
+/// What is held of it by the keeper.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pin {
+    /// It was hot enough at some time, and has not cooled since.
+    pub chosen: bool,
+    /// The number under which it is, or is being, locked.
+    pub id: Option<PinId>,
+    /// Bytes locked.
+    pub held: u64,
+    /// Not tried again before.
+    pub barred_until: Moment,
+    /// Why it could not be locked, or not all of it.
+    pub refused: Option<StepEnd>,
+}
+
+/// One model.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its files.
+    pub model: Arc<Model>,
+    /// How much it is used.
+    pub heat: Heat,
+    /// Somebody asked for it to be pinned.
+    pub asked: bool,
+    /// What is locked.
+    pub pin: Pin,
+    /// What is being done about it.
+    pub errand: Option<LoadId>,
+    /// Loads of it under way.
+    pub loading: bool,
+    /// The parts that somebody has read, when one load at least is known.
+    pub read: Option<BTreeSet<usize>>,
+    /// The processes that have loaded it and live.
+    pub readers: BTreeMap<u32, Possession>,
+    /// Processes that have it mapped, whether they were seen to load it or not.
+    pub mapped_by: BTreeSet<u32>,
+    /// Somebody dropped it on purpose: nothing is done for it until it is used.
+    dismissed: bool,
+    /// Bytes that the kernel has taken away since it was there, and when the last of them.
+    lost: u64,
+    lost_at: Moment,
+    /// It was brought back and nobody has used it since.
+    returned: bool,
+    patience: Duration,
+}
+
+impl Kept {
+    /// One that so much is known of.
+    pub fn new(model: Arc<Model>, heat: Heat, asked: bool) -> Self {
+        Self {
+            model,
+            heat,
+            asked,
+            pin: Pin::default(),
+            errand: None,
+            loading: false,
+            read: None,
+            readers: BTreeMap::new(),
+            mapped_by: BTreeSet::new(),
+            dismissed: false,
+            lost: 0,
+            lost_at: Moment(0),
+            returned: false,
+            patience: CALM,
+        }
+    }
+
+    /// The parts worth keeping: those that were read; all, while that is not known.
+    pub fn parts(&self) -> impl Iterator<Item = usize> {
+        let count = self.model.parts.len();
+        (0..count).filter(|part| self.read.as_ref().is_none_or(|read| read.contains(part)))
+    }
+
+    /// Bytes of these.
+    pub fn bytes(&self) -> u64 {
+        let sizes = self
+            .parts()
+            .filter_map(|part| self.model.parts.get(part))
+            .map(|part| part.size);
+        sizes.fold(0, u64::saturating_add)
+    }
+
+    /// Whether `file` is one of its parts.
+    pub fn has(&self, file: FileId) -> bool {
+        self.model.parts.iter().any(|part| part.file == file)
+    }
+
+    /// It is used.
+    pub fn used(&mut self, now: Moment, half_life: Duration) {
+        self.heat.used(now, half_life);
+        (self.returned, self.dismissed, self.patience) = (false, false, CALM);
+    }
+
+    /// Somebody wants it pinned.
+    pub fn ask_for(&mut self) {
+        (self.asked, self.dismissed) = (true, false);
+        (self.pin.barred_until, self.pin.refused) = (Moment(0), None);
+    }
+
+    /// Whether anything may be done for it.
+    pub fn is_wanted(&self) -> bool {
+        !self.dismissed && !self.model.observe_only && !self.model.lent && !self.is_elsewhere()
+    }
+
+    /// Whether somebody uses it without a sign.
+    pub fn is_in_use(&self) -> bool {
+        self.loading || !self.mapped_by.is_empty() || self.is_elsewhere()
+    }
+
+    /// Whether everybody who loaded it and lives has the data elsewhere.
+    pub fn is_elsewhere(&self) -> bool {
+        !self.loading
+            && self.mapped_by.is_empty()
+            && !self.readers.is_empty()
+            && self.readers.values().all(|had| *had == Possession::Elsewhere)
+    }
+
+    /// Learns who has it, and how: all that live.
+    pub fn learn(&mut self, users: &[User]) {
+        let bytes = self.bytes();
+        self.mapped_by = users
+            .iter()
+            .filter(|user| user.maps.iter().any(|file| self.has(*file)))
+            .map(|user| user.process)
+            .collect();
+        let mapped_by = &self.mapped_by;
+        self.readers.retain(|process, possession| {
+            let Some(user) = users.iter().find(|user| user.process == *process) else {
+                return false;
+            };
+            let copied = user.anonymous.0 as f64 >= bytes as f64 * COPY;
+            *possession = match mapped_by.contains(process) {
+                true => Possession::Mapped,
+                false if user.accelerator || copied => Possession::Elsewhere,
+                false => Possession::None,
+            };
+            true
+        });
+    }
+
+    /// The kernel took `bytes` of it away.
+    pub fn lost(&mut self, now: Moment, bytes: u64) {
+        if self.returned && self.lost == 0 {
+            // It was in vain.
+            self.patience = (self.patience * 2).min(MOST_PATIENCE);
+        }
+        self.lost = self.lost.saturating_add(bytes);
+        self.lost_at = now;
+    }
+
+    /// Its pages were of no use: it stays away as long as that is so.
+    pub fn dropped(&mut self) {
+        self.lost = self.bytes();
+    }
+
+    /// Somebody dropped it on purpose: it stays away until it is used.
+    pub fn dismiss(&mut self) {
+        (self.asked, self.dismissed, self.lost) = (false, true, 0);
+    }
+
+    /// All was done that can be done to lock it.
+    pub fn is_settled(&self, now: Moment) -> bool {
+        self.errand.is_none()
+            && (!self.asked
+                || self.pin.held >= self.bytes()
+                || self.pin.refused.is_some()
+                || self.pin.barred_until > now)
+    }
+
+    /// All of it is there again.
+    pub fn returned(&mut self) {
+        self.lost = 0;
+        self.returned = true;
+    }
+
+    /// It could not be brought back now.
+    pub fn postponed(&mut self, now: Moment) {
+        self.lost_at = now;
+        self.patience = (self.patience * 2).min(MOST_PATIENCE);
+    }
+
+    /// When it may be brought back; `None` while nothing of it has gone.
+    pub fn returns_at(&self) -> Option<Moment> {
+        (self.lost > 0 && self.is_wanted()).then(|| self.lost_at.after(self.patience))
+    }
+
+    /// Bytes of it that have gone, at least.
+    pub const fn bytes_lost(&self) -> u64 {
+        self.lost
+    }
+}

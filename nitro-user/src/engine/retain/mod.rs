@@ -1,0 +1,471 @@
+//! What is kept after a load: heat, pins, what is brought back when the kernel has taken it away, and what people ask for by hand.
+//!
+//! In: who uses what, what left the page cache, what memory there is. Out: [`Errand`]s, whose steps are handed out after those of all loads, and what is to be let go. Nothing here is
+//! urgent, and nothing is brought in under pressure; what is locked goes then, the coldest first.
+
+pub mod decide;
+pub mod errand;
+pub mod heat;
+mod kept;
+pub mod orders;
+mod pins;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::kept::{Kept, Possession};
+use self::{
+    errand::{Errand, Purpose},
+    heat::Heat,
+    orders::Order,
+};
+use super::{
+    action::{Action, LoadId},
+    input::{OrderId, Outcome, StepEnd, User},
+    plan::pressure::Strain,
+};
+use crate::{
+    catalog::model::{Description, Model},
+    units::{ByteCount, ByteRange, FileId, Moment},
+};
+
+/// Models remembered; the coldest that hold nothing go.
+const MOST_KEPT: usize = 4096;
+
+/// So often it is asked who has the models mapped that were used.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// A reader that is silent has its model for a moment longer in its hands before it is looked at.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// Pins that had to go for want of memory are not taken up again before …
+const BARRED: Duration = Duration::from_secs(30);
+
+/// … twice as long when that happens again, up to this …
+const MOST_BARRED: Duration = Duration::from_secs(1800);
+
+/// … unless it went well for so long.
+const FORGIVEN: Duration = Duration::from_secs(600);
+
+/// What is told once.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// After this a use counts half.
+    pub half_life: Duration,
+    /// Heat at which a model is locked.
+    pub pin_above: f64,
+    /// Heat below which it is let go.
+    pub unpin_below: f64,
+    /// Bytes that may be locked.
+    pub pin: ByteCount,
+    /// The hottest models of the last run are brought in at the start.
+    pub rewarm: bool,
+    /// Pages are left alone whose readers have copied them into memory of their own.
+    pub keep_after_copy: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            half_life: Duration::from_secs(6 * 3600),
+            pin_above: 0.9,
+            unpin_below: 0.25,
+            pin: ByteCount(0),
+            rewarm: false,
+            keep_after_copy: false,
+        }
+    }
+}
+
+/// What is kept of all models.
+#[derive(Debug, Default)]
+pub struct Retention {
+    settings: Settings,
+    kept: BTreeMap<FileId, Kept>,
+    /// The models that a file is part of.
+    of_file: BTreeMap<FileId, BTreeSet<FileId>>,
+    errands: BTreeMap<LoadId, Errand>,
+    orders: BTreeMap<OrderId, Order>,
+    /// Models of the last run that are still to be looked for, the hottest first.
+    start: VecDeque<PathBuf>,
+    /// The one that the catalog was asked for.
+    sought: Option<PathBuf>,
+    /// What was known in the last run of models that were not seen since: their heat, and whether somebody had asked for them to be pinned.
+    remembered: HashMap<PathBuf, (Heat, bool)>,
+    /// When it was last asked who has what, or is to be asked.
+    look_at: Option<Moment>,
+    /// Bytes locked of all models.
+    pinned: u64,
+    /// Something is to be locked as soon as there is memory.
+    is_waiting: bool,
+    /// What changed since it was last decided what to do.
+    is_due: bool,
+    /// Pins go no further before this.
+    barred_until: Moment,
+    bar: Duration,
+    paused: bool,
+}
+
+impl Retention {
+    /// Nothing is kept.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            ..Self::default()
+        }
+    }
+
+    /// What it was told once.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The models, for `status`.
+    pub fn kept(&self) -> impl Iterator<Item = (&FileId, &Kept)> {
+        self.kept.iter()
+    }
+
+    /// Bytes locked.
+    pub const fn pinned(&self) -> u64 {
+        self.pinned
+    }
+
+    /// A model is read: once per load.
+    pub fn used(&mut self, now: Moment, key: FileId, model: &Arc<Model>, process: u32) {
+        let half_life = self.settings.half_life;
+        let kept = self.entry(now, key, model);
+        kept.used(now, half_life);
+        kept.loading = true;
+        kept.readers.insert(process, Possession::Unknown);
+        self.is_due = true;
+    }
+
+    /// A load of it is over: these parts of it were read, by these processes that live.
+    pub fn load_ended(
+        &mut self,
+        now: Moment,
+        key: FileId,
+        parts: impl Iterator<Item = usize>,
+        readers: impl Iterator<Item = u32>,
+    ) {
+        let Some(kept) = self.kept.get_mut(&key) else { return };
+        kept.loading = false;
+        kept.heat.kept(now);
+        kept.read.get_or_insert_default().extend(parts);
+        kept.readers
+            .extend(readers.map(|process| (process, Possession::Unknown)));
+        if !kept.readers.is_empty() {
+            let first = now.after(FIRST_LOOK);
+            self.look_at = Some(self.look_at.map_or(first, |at| at.min(first)));
+        }
+        self.is_due = true;
+    }
+
+    /// A process has ended.
+    pub fn process_ended(&mut self, now: Moment, process: u32) {
+        for kept in self.kept.values_mut() {
+            let was_in_use = kept.is_in_use();
+            let known = kept.readers.remove(&process).is_some() | kept.mapped_by.remove(&process);
+            if known && was_in_use {
+                kept.heat.kept(now);
+                self.is_due = true;
+            }
+        }
+    }
+
+    /// Who has what, in answer to [`Action::AskUsers`].
+    pub fn users(&mut self, now: Moment, users: &[User]) {
+        for kept in self.kept.values_mut() {
+            if kept.is_in_use() {
+                kept.heat.kept(now);
+            }
+            kept.learn(users);
+        }
+        let any = self
+            .kept
+            .values()
+            .any(|kept| !kept.readers.is_empty() || !kept.mapped_by.is_empty());
+        self.look_at = any.then(|| now.after(LOOK));
+        self.is_due = true;
+    }
+
+    /// Pages left the page cache.
+    pub fn removed(&mut self, now: Moment, file: FileId, range: ByteRange) {
+        for key in self.of_file.get(&file).into_iter().flatten() {
+            if let Some(kept) = self.kept.get_mut(key) {
+                kept.lost(now, range.len());
+            }
+        }
+    }
+
+    /// Files are gone, or others, or no longer watched: nothing of them is held.
+    pub fn gone(&mut self, file: FileId, actions: &mut Vec<Action>) {
+        for key in self.of_file.get(&file).cloned().into_iter().flatten() {
+            self.forget(key, actions);
+        }
+        let concerned = self
+            .errands
+            .values_mut()
+            .filter(|errand| errand.model.parts.iter().any(|part| part.file == file));
+        for errand in concerned {
+            errand.close();
+            actions.push(Action::Cancel { load: errand.id });
+            actions.push(Action::Close { load: errand.id });
+        }
+    }
+
+    /// The machine's memory is short, by `missing` bytes, or somebody waits for it.
+    pub fn strained(&mut self, now: Moment, strain: Strain, missing: u64, actions: &mut Vec<Action>) {
+        // What was to be brought in at the start is not worth anybody's memory.
+        self.start.clear();
+        for errand in self.errands.values_mut() {
+            match errand.purpose {
+                Purpose::Return | Purpose::Pin(_) if !errand.is_closed() => {
+                    errand.close();
+                    actions.push(Action::Cancel { load: errand.id });
+                }
+                Purpose::Warm(_) if errand.is_under_way() => actions.push(Action::Cancel { load: errand.id }),
+                _ => {}
+            }
+        }
+        self.give_back(now, strain, missing, actions);
+        self.is_due = true;
+    }
+
+    /// Lets pins go, the coldest first: what is missing, and under stalls a quarter of all at least.
+    fn give_back(&mut self, now: Moment, strain: Strain, missing: u64, actions: &mut Vec<Action>) {
+        let pinned = self.pinned();
+        if pinned == 0 {
+            return;
+        }
+        let wanted = match strain {
+            Strain::None => return,
+            Strain::Stalls => missing.max(pinned / 4),
+            Strain::Short => missing.max(1),
+        };
+        let half_life = self.settings.half_life;
+        let mut coldest: Vec<(bool, f64, FileId)> = self
+            .kept
+            .iter()
+            .filter(|(_, kept)| kept.pin.held > 0)
+            .map(|(key, kept)| (kept.asked, kept.heat.at(now, half_life), *key))
+            .collect();
+        coldest.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+        let mut given = 0;
+        for (_, _, key) in coldest {
+            if given >= wanted {
+                break;
+            }
+            given += self.release(key, actions);
+        }
+        self.hold_off(now);
+    }
+
+    /// Nothing is locked for a while; twice as long as the last time, if that was a short while ago.
+    fn hold_off(&mut self, now: Moment) {
+        let is_same = now < self.barred_until;
+        if self.bar.is_zero() || now.since(self.barred_until) >= FORGIVEN {
+            self.bar = BARRED;
+        } else if !is_same {
+            self.bar = (self.bar * 2).min(MOST_BARRED);
+        }
+        self.barred_until = now.after(self.bar);
+    }
+
+    /// What was hot when the agent ended last, the hottest first.
+    pub fn restore(&mut self, hot: Vec<(PathBuf, Heat, bool)>) {
+        let brings = self.settings.rewarm || self.settings.pin.0 > 0;
+        for (path, heat, asked) in hot {
+            if brings || asked {
+                self.start.push_back(path.clone());
+            }
+            self.remembered.insert(path, (heat, asked));
+        }
+    }
+
+    /// The catalog's answer about a model of the last run.
+    pub fn found(&mut self, now: Moment, path: &Path, description: Option<&Description>) {
+        if self.sought.as_deref() == Some(path) {
+            self.sought = None;
+            self.is_due = true;
+        }
+        let Some(description) = description else {
+            self.remembered.remove(path);
+            return;
+        };
+        let key = super::load::key(&description.model, description.file);
+        let kept = self.entry(now, key, &description.model);
+        kept.lost(Moment(0), kept.bytes());
+    }
+
+    /// The process that held the pins has ended: nothing is locked any more.
+    pub fn keeper_lost(&mut self, now: Moment) {
+        for kept in self.kept.values_mut() {
+            (kept.pin.held, kept.pin.id) = (0, None);
+        }
+        self.pinned = 0;
+        self.hold_off(now);
+        self.is_due = true;
+    }
+
+    /// Nothing is brought in, and no file held, until it is resumed.
+    pub fn pause(&mut self, actions: &mut Vec<Action>) {
+        self.paused = true;
+        for errand in self.errands.values_mut() {
+            actions.push(Action::Cancel { load: errand.id });
+            actions.push(Action::Close { load: errand.id });
+        }
+        let held: Vec<FileId> = self
+            .kept
+            .iter()
+            .filter(|(_, kept)| kept.pin.id.is_some())
+            .map(|(key, _)| *key)
+            .collect();
+        for key in held {
+            self.release(key, actions);
+        }
+    }
+
+    /// The pause is over.
+    pub fn resume(&mut self) {
+        self.paused = false;
+        self.is_due = true;
+    }
+
+    /// A piece of an errand came back; false if it is none of an errand.
+    pub fn outcome(&mut self, now: Moment, outcome: &Outcome, actions: &mut Vec<Action>) -> bool {
+        let Some(errand) = self.errands.get_mut(&outcome.load) else {
+            return false;
+        };
+        errand.outcome(outcome);
+        if let Purpose::Pin(pin) = errand.purpose {
+            let key = super::load::key(&errand.model, outcome.file);
+            let kept = self.kept.get_mut(&key).filter(|kept| kept.pin.id == Some(pin));
+            match kept {
+                Some(kept) if outcome.end == StepEnd::NotHeld => kept.pin.refused = Some(outcome.end),
+                Some(kept) => {
+                    kept.pin.held += outcome.held;
+                    self.pinned += outcome.held;
+                }
+                // It was let go while this piece was on its way.
+                None if outcome.held > 0 => actions.push(Action::Release { pin }),
+                None => {}
+            }
+        }
+        if self.errands.get(&outcome.load).is_some_and(Errand::is_over) {
+            self.finish(now, outcome.load, actions);
+        }
+        true
+    }
+
+    fn finish(&mut self, now: Moment, id: LoadId, actions: &mut Vec<Action>) {
+        let Some(errand) = self.errands.remove(&id) else { return };
+        actions.push(Action::Close { load: id });
+        let through = !errand.is_closed() && errand.tally.failed == 0;
+        let file = errand.model.parts.first().map(|part| part.file);
+        if let Some(kept) = file
+            .and_then(|file| self.kept.get_mut(&file))
+            .filter(|kept| kept.errand == Some(id))
+        {
+            kept.errand = None;
+            match errand.purpose {
+                Purpose::Return if through => kept.returned(),
+                Purpose::Return => kept.postponed(now),
+                Purpose::Pin(_) if !through => kept.pin.barred_until = now.after(BARRED),
+                Purpose::Evict(_) => kept.dismiss(),
+                Purpose::Drop => kept.dropped(),
+                Purpose::Pin(_) | Purpose::Warm(_) => {}
+            }
+        }
+        self.fulfilled(&errand);
+        self.is_due = true;
+    }
+
+    /// When something is to be decided though nothing happens.
+    pub fn deadline(&self, now: Moment) -> Option<Moment> {
+        if self.is_due {
+            return Some(now);
+        }
+        let settings = &self.settings;
+        let models = self.kept.values().filter(|kept| kept.errand.is_none() && !kept.loading);
+        let returns = models.clone().filter_map(|kept| kept.returns_at());
+        let cool = models
+            .filter(|kept| kept.pin.chosen && !kept.asked && !kept.is_in_use())
+            .map(|kept| kept.heat.cools_below(settings.unpin_below, settings.half_life));
+        let barred = self
+            .kept
+            .values()
+            .map(|kept| kept.pin.barred_until)
+            .chain([self.barred_until]);
+        let barred = barred.filter(|until| settings.pin.0 > 0 && *until > now);
+        let rests = self.errands.values().filter_map(|errand| errand.deadline(now));
+        let later = returns.chain(cool).chain(barred).chain(rests).filter(|at| *at > now);
+        later.chain(self.look_at).min()
+    }
+
+    fn entry(&mut self, now: Moment, key: FileId, model: &Arc<Model>) -> &mut Kept {
+        if !self.kept.contains_key(&key) && self.kept.len() >= MOST_KEPT {
+            let half_life = self.settings.half_life;
+            let idle = self
+                .kept
+                .iter()
+                .filter(|(_, kept)| kept.errand.is_none() && kept.pin.held == 0 && !kept.asked);
+            let coldest = idle
+                .min_by(|(_, one), (_, other)| one.heat.at(now, half_life).total_cmp(&other.heat.at(now, half_life)));
+            if let Some(key) = coldest.map(|(key, _)| *key) {
+                self.forget(key, &mut Vec::new());
+            }
+        }
+        for part in &model.parts {
+            self.of_file.entry(part.file).or_default().insert(key);
+        }
+        let remembered = &mut self.remembered;
+        let kept = self.kept.entry(key).or_insert_with(|| {
+            let path = model.parts.first().map(|part| part.place.root.join(&part.place.below));
+            let (heat, asked) = path.and_then(|path| remembered.remove(&path)).unwrap_or_default();
+            Kept::new(model.clone(), heat, asked)
+        });
+        if !Arc::ptr_eq(&kept.model, model) {
+            if kept.model.parts.len() != model.parts.len() {
+                kept.read = None;
+            }
+            kept.model = model.clone();
+        }
+        kept
+    }
+
+    fn forget(&mut self, key: FileId, actions: &mut Vec<Action>) {
+        self.release(key, actions);
+        let Some(kept) = self.kept.remove(&key) else { return };
+        for part in &kept.model.parts {
+            if let Some(keys) = self.of_file.get_mut(&part.file) {
+                keys.remove(&key);
+                if keys.is_empty() {
+                    self.of_file.remove(&part.file);
+                }
+            }
+        }
+    }
+
+    /// Nothing of a model is held any more; bytes that were.
+    fn release(&mut self, key: FileId, actions: &mut Vec<Action>) -> u64 {
+        let Some(kept) = self.kept.get_mut(&key) else { return 0 };
+        let Some(pin) = kept.pin.id.take() else { return 0 };
+        let errand = kept.errand.and_then(|id| self.errands.get_mut(&id));
+        if let Some(errand) = errand.filter(|errand| errand.purpose == Purpose::Pin(pin)) {
+            errand.close();
+            actions.push(Action::Cancel { load: errand.id });
+        }
+        actions.push(Action::Release { pin });
+        let held = std::mem::take(&mut kept.pin.held);
+        self.pinned -= held;
+        held
+    }
+}
