@@ -11,6 +11,7 @@
 
 mod auto;
 mod events;
+mod orders;
 mod queries;
 mod recording;
 pub mod rights;

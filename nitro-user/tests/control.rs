@@ -16,13 +16,16 @@ use nitro_user::{
     control::{
         Query, Server,
         client::{Client, ClientError},
-        protocol::{Code, End, Reply, Request, Unwatched},
-        server::Limits,
+        protocol::{Code, End, Refusal, Reply, Request, Unwatched},
+        server::{Limits, Word},
         socket::claim,
+        wire_path::WirePath,
     },
     engine::{
         evidence::Evidence,
+        input::{Command as Order, OrderId},
         receipt::{ReaderKind, Receipt},
+        retain::orders::Progress,
     },
     observe::{
         history::{BEHIND, History, Kept},
@@ -36,7 +39,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::timeout,
 };
 
@@ -77,6 +80,8 @@ struct Rig {
     folder: TempDir,
     server: Option<Server>,
     history: Arc<Mutex<History>>,
+    /// Where an order's words come from, while somebody waits for them.
+    order: Arc<Mutex<Option<watch::Sender<Word>>>>,
 }
 
 impl Rig {
@@ -90,6 +95,8 @@ impl Rig {
         let (server, mut queries) = Server::start(claimed, limits).unwrap();
         let history = Arc::new(Mutex::new(History::default()));
         let shared = history.clone();
+        let order: Arc<Mutex<Option<watch::Sender<Word>>>> = Arc::default();
+        let given = order.clone();
         tokio::spawn(async move {
             let mut recording = None;
             while let Some(query) = queries.recv().await {
@@ -121,6 +128,19 @@ impl Rig {
                         recording = Some(tell);
                         let _ = answer.send(Ok((7, frames)));
                     }
+                    Query::Order(_, paths, answer) => {
+                        let first = if paths == [PathBuf::from("/nowhere")] {
+                            Word::Refused(Refusal::new(Code::NotWatched, "nothing there"))
+                        } else {
+                            Word::Wait
+                        };
+                        let (tell, word) = watch::channel(Word::Wait);
+                        tell.send_replace(first);
+                        let _ = answer.send(Ok((OrderId(9), word)));
+                        *order.lock().unwrap() = Some(tell);
+                    }
+                    Query::Withdraw(OrderId(9)) => *order.lock().unwrap() = None,
+                    Query::Withdraw(other) => panic!("{other:?}"),
                     Query::EndRecording(number) => {
                         let tell = recording.take().unwrap();
                         tell.try_send(Frame::pack(&[number as u8]).unwrap()).unwrap();
@@ -132,6 +152,7 @@ impl Rig {
             folder,
             server: Some(server),
             history,
+            order: given,
         }
     }
 
@@ -381,6 +402,61 @@ fn no_bytes_end_the_server() {
         });
     });
     runtime.block_on(async { status(&mut rig.client().await).await });
+}
+
+fn warm(path: &str) -> Request {
+    Request::ByHand {
+        command: Order::Warm,
+        paths: vec![WirePath(path.into())],
+    }
+}
+
+#[tokio::test]
+async fn an_order_is_told_of_until_it_is_over() {
+    let rig = Rig::new(Limits::default());
+    let mut client = rig.client().await;
+    client.ask(&warm("/models/a")).await.unwrap();
+    while rig.order.lock().unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    for (done, over) in [(1, false), (2, true)] {
+        let progress = Progress {
+            done,
+            over,
+            ..Progress::default()
+        };
+        let tell = |order: &mut Option<watch::Sender<Word>>| {
+            order.as_ref().unwrap().send_replace(Word::Progress(progress));
+        };
+        tell(&mut rig.order.lock().unwrap());
+        assert_eq!(client.next().await.unwrap(), Reply::Progress(progress));
+    }
+    assert_eq!(client.next().await.unwrap(), Reply::End(End::Complete));
+    // On the same connection the next one.
+    client.ask(&warm("/nowhere")).await.unwrap();
+    let error = client.next().await.unwrap_err();
+    assert!(
+        matches!(&error, ClientError::Refused { refusal, .. } if refusal.code == Code::NotWatched),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_order_ends_with_its_client() {
+    let rig = Rig::new(Limits::default());
+    let mut client = rig.client().await;
+    client.ask(&warm("/models/a")).await.unwrap();
+    while rig.order.lock().unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    drop(client);
+    timeout(Duration::from_secs(10), async {
+        while rig.order.lock().unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use super::{
     WatchRoot,
+    below::Found,
     model::{Description, Place},
     refused::Refusals,
     report::ScanReport,
@@ -26,6 +27,10 @@ pub enum CatalogRequest {
         /// Its command line.
         arguments: Vec<OsString>,
     },
+    /// What is at or below these absolute paths? Answered by [`CatalogEvent::Below`] with the same number.
+    Below(u64, Vec<PathBuf>),
+    /// What is the file at this absolute path? Answered by [`CatalogEvent::Found`].
+    Find(PathBuf),
     /// Watch this directory, too, unless it is known. A [`CatalogEvent::Scanned`] follows when it has been looked through.
     Watch(WatchRoot),
     /// Watch nothing at or below this absolute path from now on. Answered by [`CatalogEvent::Left`].
@@ -56,6 +61,10 @@ pub enum CatalogEvent {
     },
     /// The answer to [`CatalogRequest::Unwatch`] of this path: what went. The `Unwatched` it led to came before.
     Left(PathBuf, Result<Left, Kept>),
+    /// The answer to [`CatalogRequest::Below`].
+    Below(u64, Found),
+    /// The answer to [`CatalogRequest::Find`]; `None` where there is no watched file.
+    Found(PathBuf, Option<Description>),
     /// What this part of the catalog may not look into now: everything, whenever something of it changes.
     Refused(Refusals),
     /// Something for the log: what could not be watched or was refused, and what to do. Rate-limited.

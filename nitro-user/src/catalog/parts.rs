@@ -118,6 +118,14 @@ impl Catalogs {
                 }
                 Ok(())
             }
+            CatalogRequest::Below(number, paths) => self.ask_below(number, paths).map(|_| ()),
+            CatalogRequest::Find(ref path) => {
+                let holds = |part: &&Part| part.far.as_ref().is_some_and(|(_, roots)| is_below(path, roots));
+                match self.parts.iter().find(holds) {
+                    Some(part) => part.service.ask(request),
+                    None => self.near().ask(request),
+                }
+            }
             CatalogRequest::Unwatch(ref path) => {
                 let concerns = |part: &&Part| part.far.as_ref().is_some_and(|(_, roots)| concerns(path, roots));
                 let far: Vec<&Part> = self.parts.iter().filter(concerns).collect();
@@ -135,6 +143,34 @@ impl Catalogs {
         }
     }
 
+    /// Asks what is at or below paths; how many parts are going to answer.
+    ///
+    /// # Errors
+    /// One of them is behind, or has ended.
+    pub fn ask_below(&self, number: u64, paths: Vec<PathBuf>) -> Result<usize, RequestRefused> {
+        let mut asked = 0;
+        for part in &self.parts {
+            let here: Vec<PathBuf> = match &part.far {
+                Some((_, roots)) => paths.iter().filter(|path| concerns(path, roots)).cloned().collect(),
+                None => {
+                    let far: Vec<&PathBuf> = self
+                        .parts
+                        .iter()
+                        .filter_map(|part| part.far.as_ref())
+                        .flat_map(|(_, roots)| roots)
+                        .collect();
+                    let near = |path: &&PathBuf| !far.iter().any(|root| path.starts_with(root));
+                    paths.iter().filter(near).cloned().collect()
+                }
+            };
+            if !here.is_empty() {
+                part.service.ask(CatalogRequest::Below(number, here))?;
+                asked += 1;
+            }
+        }
+        Ok(asked)
+    }
+
     fn near(&self) -> &CatalogService {
         &self.parts[0].service
     }
@@ -147,6 +183,10 @@ impl Catalogs {
     fn of(&self, file: FileId) -> &CatalogService {
         &self.parts[self.number_of(file)].service
     }
+}
+
+fn is_below(path: &Path, roots: &[PathBuf]) -> bool {
+    roots.iter().any(|root| path.starts_with(root))
 }
 
 fn concerns(path: &Path, roots: &[PathBuf]) -> bool {

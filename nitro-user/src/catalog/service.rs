@@ -311,6 +311,14 @@ impl Service {
                         .into_iter()
                         .all(|file| self.outbox.send(CatalogEvent::Matched { process, file }))
                 }
+                CatalogRequest::Below(number, paths) => {
+                    let found = self.catalog.models_at(&paths);
+                    self.tell_noticed() && self.outbox.send(CatalogEvent::Below(number, found))
+                }
+                CatalogRequest::Find(path) => {
+                    let description = self.catalog.describe_at(&path);
+                    self.tell_noticed() && self.outbox.send(CatalogEvent::Found(path, description))
+                }
                 CatalogRequest::Unwatch(path) => self.unwatch(&path),
                 CatalogRequest::Watch(root) => {
                     self.suggest(root);

@@ -87,7 +87,12 @@ async fn stream(client: &mut Client, json: bool, look: Look) -> anyhow::Result<(
             Reply::Receipt(kept) => Row::of(&kept).line(widths),
             // The agent's end is the end of what can be followed.
             Reply::End(_) => return Ok(()),
-            Reply::Status(_) | Reply::Done | Reply::Unwatched(_) | Reply::Recording | Reply::Error(_) => {
+            Reply::Status(_)
+            | Reply::Done
+            | Reply::Unwatched(_)
+            | Reply::Progress(_)
+            | Reply::Recording
+            | Reply::Error(_) => {
                 bail!("the agent answered something else than was asked")
             }
         };

@@ -2,6 +2,7 @@
 
 mod ask;
 mod bench;
+mod by_hand;
 mod directories;
 mod doctor;
 mod loads;
@@ -41,6 +42,7 @@ use crate::{
   sudo nitro-agent --watch ~/.cache/huggingface --dry-run
   sudo nitro-agent status
   sudo nitro-agent loads --follow
+  sudo nitro-agent warm llama3:8b
   sudo nitro-agent doctor
   sudo nitro-agent bench
   sudo nitro-agent prove llama3:8b -- ollama run llama3:8b hello
@@ -63,6 +65,14 @@ enum Command {
     Pause(pause::PauseOptions),
     /// Go on after `pause`.
     Resume(pause::ResumeOptions),
+    /// Lock models or files into memory.
+    Pin(by_hand::PinOptions),
+    /// Lock them no longer.
+    Unpin(by_hand::UnpinOptions),
+    /// Bring models or files into the page cache.
+    Warm(by_hand::WarmOptions),
+    /// Drop models or files from the page cache.
+    Evict(by_hand::EvictOptions),
     /// Let go of a watched directory, or of something below one.
     Unwatch(unwatch::Options),
     /// What this machine has for the agent, what it lacks, and what to do about it.
@@ -97,6 +107,10 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Loads(options)) => loads::run(&options),
         Some(Command::Pause(options)) => pause::pause(&options),
         Some(Command::Resume(options)) => pause::resume(&options),
+        Some(Command::Pin(options)) => by_hand::pin(&options),
+        Some(Command::Unpin(options)) => by_hand::unpin(&options),
+        Some(Command::Warm(options)) => by_hand::warm(&options),
+        Some(Command::Evict(options)) => by_hand::evict(&options),
         Some(Command::Unwatch(options)) => unwatch::run(&options),
         Some(Command::Bench(options)) => bench::run(&options),
         Some(Command::Prove(options)) => prove::run(&options),

@@ -22,7 +22,7 @@ use super::{
     caller::Caller,
     lines::{self, Line},
     protocol::{self, Code, End, MOST_REQUEST_BYTES, Refusal, Reply, Request},
-    server::{Limits, Query},
+    server::{Limits, Query, Word},
 };
 use crate::{observe::history::Kept, trace::Frame};
 
@@ -112,7 +112,11 @@ impl Connection {
                 }
                 self.send(&Reply::End(End::Complete)).await
             }
-            Request::Pause { .. } | Request::Resume | Request::Unwatch { .. } | Request::Record { .. }
+            Request::Pause { .. }
+            | Request::Resume
+            | Request::Unwatch { .. }
+            | Request::ByHand { .. }
+            | Request::Record { .. }
                 if !self.caller.is_privileged() =>
             {
                 let message = "only root, or the user the agent runs as, may do this: try sudo";
@@ -128,6 +132,19 @@ impl Connection {
                 Some(Err(refusal)) => self.send(&Reply::Error(refusal)).await,
                 None => self.busy().await,
             },
+            Request::ByHand { command, paths } => {
+                let paths = paths.into_iter().map(|path| path.0).collect();
+                match self.ask(|answer| Query::Order(command, paths, answer)).await {
+                    Some(Ok((order, word))) => {
+                        let served = self.report(word).await;
+                        // Also of one that is over: the daemon's task knows.
+                        let _ = self.queries.send(Query::Withdraw(order)).await;
+                        served
+                    }
+                    Some(Err(refusal)) => self.send(&Reply::Error(refusal)).await,
+                    None => self.busy().await,
+                }
+            }
             Request::Record { rate } => match self.ask(|answer| Query::Record(rate, answer)).await {
                 Some(Ok((number, frames))) => self.record(number, frames).await,
                 Some(Err(refusal)) => self.send(&Reply::Error(refusal)).await,
@@ -155,6 +172,31 @@ impl Connection {
                     goes_on = false;
                     self.queries.send(Query::EndRecording(number)).await.map_err(|_| Lost)?;
                 }
+            }
+        }
+    }
+
+    /// Passes on how far an order is, until it is over or its client has gone.
+    async fn report(&mut self, mut word: watch::Receiver<Word>) -> Served {
+        loop {
+            tokio::select! {
+                // Without one the agent ends.
+                changed = word.changed() => if changed.is_err() {
+                    return self.send(&Reply::End(End::Stopping)).await;
+                },
+                _ = self.stopped.changed() => return self.send(&Reply::End(End::Stopping)).await,
+                _ = self.reader.fill_buf() => return Err(Lost),
+            }
+            let said = word.borrow_and_update().clone();
+            match said {
+                Word::Wait => {}
+                Word::Progress(progress) => {
+                    self.send(&Reply::Progress(progress)).await?;
+                    if progress.over {
+                        return self.send(&Reply::End(End::Complete)).await;
+                    }
+                }
+                Word::Refused(refusal) => return self.send(&Reply::Error(refusal)).await,
             }
         }
     }

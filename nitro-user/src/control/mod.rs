@@ -13,6 +13,6 @@ mod lines;
 pub mod protocol;
 pub mod server;
 pub mod socket;
-mod wire_path;
+pub mod wire_path;
 
 pub use server::{Query, Server};

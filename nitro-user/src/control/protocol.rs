@@ -8,8 +8,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::wire_path;
+use super::wire_path::{self, WirePath};
 use crate::{
+    engine::{input::Command, retain::orders::Progress},
     observe::{history::Kept, status::Status},
     units::ByteCount,
 };
@@ -46,6 +47,13 @@ pub enum Request {
         #[serde(with = "wire_path")]
         path: PathBuf,
     },
+    /// Pin, unpin, warm or evict what is at paths; answered by [`Reply::Progress`]s and [`Reply::End`]. Ends with its connection. For root and the agent's own user.
+    ByHand {
+        /// What is to be done.
+        command: Command,
+        /// Absolute and canonical; files, or directories with all that is below them.
+        paths: Vec<WirePath>,
+    },
     /// Record what happens; answered by [`Reply::Recording`], after which no more lines come but frames of a trace, until the client closes its writing end and has had the
     /// rest. For root and the agent's own user.
     Record {
@@ -73,6 +81,8 @@ pub enum Reply {
     Done,
     /// It is no longer watched.
     Unwatched(Unwatched),
+    /// How far an order by hand is.
+    Progress(Progress),
     /// Frames of a trace follow instead of lines.
     Recording,
     /// Nothing more comes.
@@ -118,8 +128,10 @@ pub enum Code {
     Forbidden,
     /// Nothing there is watched.
     NotWatched,
-    /// Too many connections, or paths.
+    /// Too many connections, paths, or orders.
     TooMany,
+    /// The agent was not started for it.
+    Off,
     /// The request took too long to come.
     Timeout,
     /// The agent is starting, or too busy to answer.
@@ -236,6 +248,13 @@ mod tests {
             },
             Request::Resume,
             Request::Record { rate: 300_000 },
+            Request::ByHand {
+                command: Command::Pin,
+                paths: vec![
+                    WirePath("/models/a".into()),
+                    WirePath(OsStr::from_bytes(b"/models/\xff").into()),
+                ],
+            },
             Request::Unwatch {
                 path: "/models/ä b".into(),
             },
@@ -276,6 +295,10 @@ mod tests {
         );
         assert_eq!(
             code(r#"{"version":1,"request":"unwatch","path":[47,0]}"#),
+            Code::Unknown
+        );
+        assert_eq!(
+            code(r#"{"version":1,"request":"by-hand","command":"pin","paths":["a"]}"#),
             Code::Unknown
         );
         assert_eq!(code(&"[".repeat(60_000)), Code::Malformed);

@@ -20,6 +20,10 @@ use super::{
     socket::{Claimed, SocketFile},
 };
 use crate::{
+    engine::{
+        input::{Command, OrderId},
+        retain::orders::Progress,
+    },
     observe::{history::Subscription, status::Status},
     trace::Frame,
 };
@@ -29,6 +33,20 @@ const QUERIES: usize = 16;
 
 /// Pause after a connection could not be accepted, for want of descriptors as a rule: the kernel would report it again at once.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// An order that was taken: its number, and the last word about it.
+pub type OrderTaken = (OrderId, watch::Receiver<Word>);
+
+/// What is known of an order.
+#[derive(Clone, Debug)]
+pub enum Word {
+    /// Nothing yet: it is looked for what is meant.
+    Wait,
+    /// So far it is.
+    Progress(Progress),
+    /// Nothing is done.
+    Refused(Refusal),
+}
 
 /// What a connection needs to know from the daemon's task.
 #[derive(Debug)]
@@ -45,6 +63,10 @@ pub enum Query {
     Record(u64, oneshot::Sender<Result<(u64, mpsc::Receiver<Frame>), Refusal>>),
     /// The recording of this number is to end.
     EndRecording(u64),
+    /// Do this with what is at these paths: the number of the order, and how far it is from time to time.
+    Order(Command, Vec<PathBuf>, oneshot::Sender<Result<OrderTaken, Refusal>>),
+    /// The order of this number is not wanted any more.
+    Withdraw(OrderId),
     /// Watch nothing at or below this path.
     Unwatch(PathBuf, oneshot::Sender<Result<Unwatched, Refusal>>),
 }

@@ -8,6 +8,10 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+/// A path by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WirePath(#[serde(with = "self")] pub PathBuf);
+
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Wire {

@@ -51,6 +51,8 @@ impl Wiring {
                 self.feed(Input::Resume);
                 let _ = done.send(());
             }
+            Query::Order(command, paths, answer) => self.order(command, paths, answer),
+            Query::Withdraw(order) => self.withdraw(order),
             Query::Unwatch(path, done) => self.unwatch(path, done),
             Query::Record(rate, answer) => self.record(rate, answer, source),
             Query::EndRecording(number) => self.recording.end(Some(number)),

@@ -9,8 +9,8 @@ use std::{
 use tokio::sync::mpsc::Sender;
 
 use super::{
-    Audience, DRAIN, Found, Started, queries::Unwatching, recording::Recording, stop::LetGo, telling::Telling,
-    wire::counts_of,
+    Audience, DRAIN, Found, Started, orders::Orders, queries::Unwatching, recording::Recording, stop::LetGo,
+    telling::Telling, wire::counts_of,
 };
 use crate::{
     catalog::{
@@ -75,6 +75,7 @@ pub struct Wiring {
     pub(super) news: Vec<DirectoryStatus>,
     /// Who waits for what is unwatched, in the order of the requests to the catalog.
     pub(super) unwatching: VecDeque<Unwatching>,
+    pub(super) orders: Orders,
 }
 
 impl Wiring {
@@ -123,6 +124,7 @@ impl Wiring {
             finder: None,
             news: Vec::new(),
             unwatching: VecDeque::new(),
+            orders: Orders::default(),
         })
     }
 
@@ -264,6 +266,8 @@ impl Wiring {
                     self.named.remove(&file);
                 }
             }
+            CatalogEvent::Below(number, found) => self.found_below(number, found),
+            CatalogEvent::Found(path, description) => self.feed(Input::Found { path, description }),
             CatalogEvent::Refused(refusals) => self.refuse(source, refusals)?,
             CatalogEvent::Warning(warning) => tracing::warn!("{warning}"),
         }
@@ -366,7 +370,15 @@ impl Wiring {
                         self.feed(Input::Outcome(none));
                     }
                 }
-                Action::Release { .. } | Action::AskUsers { .. } | Action::Find { .. } | Action::Progress { .. } => {}
+                Action::Release { .. } | Action::AskUsers { .. } => {}
+                Action::Find { path } => {
+                    if self.catalog.ask(CatalogRequest::Find(path.clone())).is_err() {
+                        // It is not looked for again: there are others.
+                        let description = None;
+                        self.feed(Input::Found { path, description });
+                    }
+                }
+                Action::Progress { order, progress } => self.progressed(order, progress),
                 Action::Recall { device } => self.processes.ask(Question::Device(device)),
                 Action::Keep { device, knowledge } => {
                     if let Some(identity) = self.identities.get(&device) {

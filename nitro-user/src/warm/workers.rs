@@ -140,6 +140,7 @@ impl Workers {
                 model,
                 part,
                 range,
+                task: manner.task,
                 survey: manner.survey,
                 speculative: manner.speculative,
                 reader: manner.reader,

@@ -1,0 +1,164 @@
+//! Orders by hand, from the control socket to the engine and back: the catalog is asked what is meant, the engine told, and whoever waits hears how far it is.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use tokio::sync::{oneshot, watch};
+
+use super::wiring::Wiring;
+use crate::{
+    catalog::below::Found,
+    control::{
+        protocol::{Code, Refusal},
+        server::{OrderTaken, Word},
+    },
+    engine::{
+        Input,
+        input::{Command, Item, OrderId},
+        retain::orders::Progress,
+    },
+    units::printable,
+};
+
+/// Orders at once.
+const MOST: usize = 64;
+
+/// One that the catalog was asked about.
+struct Asked {
+    command: Command,
+    /// Parts of the catalog that have not answered.
+    answers: usize,
+    paths: usize,
+    found: Found,
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Orders {
+    last: u64,
+    asked: BTreeMap<u64, Asked>,
+    /// Who waits for each, until it is over.
+    waiting: BTreeMap<OrderId, watch::Sender<Word>>,
+}
+
+impl Wiring {
+    /// Somebody wants something done with what is at these paths.
+    pub(super) fn order(
+        &mut self,
+        command: Command,
+        paths: Vec<PathBuf>,
+        answer: oneshot::Sender<Result<OrderTaken, Refusal>>,
+    ) {
+        let refused = self.unwanted(command);
+        if let Some(refusal) = refused {
+            let _ = answer.send(Err(refusal));
+            return;
+        }
+        self.orders.last += 1;
+        let number = self.orders.last;
+        let asked = Asked {
+            command,
+            answers: 0,
+            paths: paths.len(),
+            found: Found::default(),
+        };
+        match self.catalog.ask_below(number, paths) {
+            Ok(answers) => {
+                let (tell, word) = watch::channel(Word::Wait);
+                self.orders.asked.insert(number, Asked { answers, ..asked });
+                self.orders.waiting.insert(OrderId(number), tell);
+                let _ = answer.send(Ok((OrderId(number), word)));
+            }
+            Err(refused) => {
+                let _ = answer.send(Err(Refusal::new(Code::Busy, format!("{refused}: try again"))));
+            }
+        }
+    }
+
+    /// Why nothing is done.
+    fn unwanted(&self, command: Command) -> Option<Refusal> {
+        let policy = self.engine.policy();
+        let refusal = |code, message: &str| Some(Refusal::new(code, message));
+        match command {
+            _ if policy.dry_run && command != Command::Unpin => {
+                refusal(Code::Off, "the agent only watches: it was started with --dry-run")
+            }
+            Command::Pin if policy.retain.pin.0 == 0 => refusal(
+                Code::Off,
+                "no memory is set aside for what is pinned: start the agent with --pin SIZE",
+            ),
+            _ if self.orders.waiting.len() >= MOST => refusal(Code::TooMany, "too many such orders at once: try again"),
+            _ => None,
+        }
+    }
+
+    /// The catalog, or a part of it, says what is there.
+    pub(super) fn found_below(&mut self, number: u64, found: Found) {
+        let Some(asked) = self.orders.asked.get_mut(&number) else {
+            return;
+        };
+        asked.answers = asked.answers.saturating_sub(1);
+        asked.found.models.extend(found.models);
+        asked.found.strangers.extend(found.strangers);
+        asked.found.too_many |= found.too_many;
+        if asked.answers > 0 {
+            return;
+        }
+        let Some(asked) = self.orders.asked.remove(&number) else {
+            return;
+        };
+        let order = OrderId(number);
+        if let Some(refusal) = asked.refusal() {
+            if let Some(waiting) = self.orders.waiting.remove(&order) {
+                waiting.send_replace(Word::Refused(refusal));
+            }
+            return;
+        }
+        let items = asked.found.models.into_iter();
+        let items = items.map(|(model, parts)| Item { model, parts }).collect();
+        let command = asked.command;
+        self.feed(Input::Ordered { order, command, items });
+    }
+
+    /// An order is so far.
+    pub(super) fn progressed(&mut self, order: OrderId, progress: Progress) {
+        if let Some(waiting) = self.orders.waiting.get(&order) {
+            waiting.send_replace(Word::Progress(progress));
+        }
+        if progress.over {
+            self.orders.waiting.remove(&order);
+        }
+    }
+
+    /// Whoever gave an order has gone.
+    pub(super) fn withdraw(&mut self, order: OrderId) {
+        self.orders.asked.remove(&order.0);
+        if self.orders.waiting.remove(&order).is_some() {
+            self.feed(Input::Withdrawn { order });
+        }
+    }
+}
+
+impl Asked {
+    fn refusal(&self) -> Option<Refusal> {
+        if let Some(stranger) = self.found.strangers.first() {
+            let stranger = printable(&stranger.to_string_lossy());
+            let others = match self.found.strangers.len() {
+                1 => String::new(),
+                more => format!(" and {} others", more - 1),
+            };
+            return Some(Refusal::new(
+                Code::NotWatched,
+                format!(
+                    "nothing at {stranger}{others} is watched: `nitro-agent status` lists the directories that are"
+                ),
+            ));
+        }
+        if self.found.too_many {
+            return Some(Refusal::new(
+                Code::TooMany,
+                format!("too many files at {} paths: name directories below", self.paths),
+            ));
+        }
+        None
+    }
+}
