@@ -40,6 +40,9 @@ use crate::{
     },
 };
 
+/// What the kernel calls the processes of this program.
+const OWN_NAME: &str = "nitro-agent";
+
 /// Everything that the daemon's task owns, but the channels' receiving ends.
 pub struct Wiring {
     pub(super) mode: EventMode,
@@ -193,7 +196,8 @@ impl Wiring {
             }
             // Describing what they name reads headers.
             Answer::Arguments { .. } if self.engine.paused().is_some() => {}
-            Answer::Arguments { name, .. } if self.engine.ignores(&name) => {}
+            // `nitro-agent warm FILE` names it, and reads nothing.
+            Answer::Arguments { name, .. } if name == OWN_NAME || self.engine.ignores(&name) => {}
             Answer::Arguments { process, arguments, .. } => {
                 // Full or stopping: what the process reads will be seen when it reads.
                 let _ = self.catalog.ask(CatalogRequest::Match { process, arguments });

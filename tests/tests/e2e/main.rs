@@ -15,6 +15,7 @@ mod ahead;
 mod announced;
 mod auto;
 mod benching;
+mod by_hand;
 mod bytes;
 mod ceiling;
 mod changes;
