@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use nitro_user::{
-    engine::{Action, Engine, Input, Policy, input::StepEnd},
+    engine::{
+        Action, Engine, Input, Policy,
+        input::{MachineMemory, StepEnd},
+    },
     units::{ByteCount, ByteRange, Moment, STEP},
 };
 
@@ -53,10 +56,11 @@ impl Bench {
                     }),
                     Action::AskMemory => {
                         self.asked += 1;
-                        inputs.push_back(Input::Memory {
+                        inputs.push_back(Input::Memory(MachineMemory {
                             available: self.available,
                             stalled: self.stalled,
-                        });
+                            ..MachineMemory::default()
+                        }));
                     }
                     Action::Warm { load, range, .. } => {
                         self.warmed.push(range);

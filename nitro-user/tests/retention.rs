@@ -12,7 +12,7 @@ use nitro_user::{
     engine::{
         Access, AccessKind, Action, Engine, Input, Outcome, Policy,
         action::{LoadId, Manner, PinId, Task},
-        input::{Command, Item, OrderId, StepEnd, User},
+        input::{Command, Item, MachineMemory, OrderId, StepEnd, User},
         retain::{Settings, orders::Progress},
     },
     units::{ByteCount, ByteRange, FileId, Moment, STEP},
@@ -164,10 +164,11 @@ impl World {
                         let description = self.describe(file);
                         inputs.push_back(Input::Described { file, description });
                     }
-                    Action::AskMemory => inputs.push_back(Input::Memory {
+                    Action::AskMemory => inputs.push_back(Input::Memory(MachineMemory {
                         available: ByteCount(self.available),
                         stalled: self.stalled,
-                    }),
+                        ..MachineMemory::default()
+                    })),
                     Action::Warm {
                         load,
                         model,

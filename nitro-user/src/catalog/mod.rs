@@ -53,6 +53,7 @@ pub use roots::{Suggested, WatchRoot, open_roots};
 pub use suggest::add_suggested;
 pub use unwatch::{Kept, Left};
 
+pub use self::model::SMALLEST_WATCHED;
 use self::{
     answers::Descriptions,
     contents::Contents,
@@ -69,10 +70,6 @@ use self::{
     warning::Warnings,
 };
 use crate::units::FileId;
-
-/// Smallest file that the kernel filter is told of. Below it (manifests, tokenizers, configuration) a file is read in
-/// one kernel readahead, so that warming it gains less than the event costs; in the catalog it still is.
-pub const SMALLEST_WATCHED: u64 = 1 << 20;
 
 /// Smallest file that a command-line argument is matched with: names such as `config.json` are in every directory.
 pub const SMALLEST_MATCHED: u64 = 16 << 20;

@@ -13,6 +13,10 @@ use crate::{
     units::{FileId, Moment},
 };
 
+/// Smallest file that the kernel filter is told of. Below it (manifests, tokenizers, configuration) a file is read in
+/// one kernel readahead, so that warming it gains less than the event costs; in the catalog it still is.
+pub const SMALLEST_WATCHED: u64 = 1 << 20;
+
 /// A file that was written to less than so long ago may not be complete.
 pub const AT_REST: Duration = Duration::from_secs(10);
 
@@ -91,6 +95,11 @@ impl Part {
     /// Where the warmers find it.
     pub fn source(&self) -> &Place {
         self.layer.as_ref().unwrap_or(&self.place)
+    }
+
+    /// Whether anybody is told when it is used, or leaves the page cache.
+    pub const fn is_watched(&self) -> bool {
+        self.size >= SMALLEST_WATCHED
     }
 
     /// Whether it is the absolute path `path`, or below it.

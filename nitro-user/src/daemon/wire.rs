@@ -3,8 +3,12 @@
 use nitro_common::{AccessEvent, Hook, flags};
 
 use crate::{
-    engine::{Access, AccessKind, input::FileCounts},
+    engine::{
+        Access, AccessKind,
+        input::{FileCounts, MachineMemory},
+    },
     source::{attach::EventMode, ebpf::ThreadCounts},
+    sys::memory::MemoryState,
     units::{ByteRange, FileId, Moment},
 };
 
@@ -47,6 +51,18 @@ pub(super) fn access_of(mode: EventMode, hook: Hook, event: &AccessEvent) -> Opt
         in_order: event.flags & flags::IN_ORDER != 0,
         written: event.flags & flags::WRITTEN != 0,
     })
+}
+
+/// The machine's memory as the engine sees it.
+pub(super) fn memory_of(state: &MemoryState) -> MachineMemory {
+    MachineMemory {
+        available: state.available,
+        room: state.room,
+        stalled: state.stalled,
+        devices_stalled: state.devices_stalled,
+        reclaimed: state.reclaimed,
+        restored: state.restored,
+    }
 }
 
 /// A thread's cursor as the engine counts.

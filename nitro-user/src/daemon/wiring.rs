@@ -9,8 +9,13 @@ use std::{
 use tokio::sync::mpsc::Sender;
 
 use super::{
-    Audience, DRAIN, Found, Started, orders::Orders, queries::Unwatching, recording::Recording, stop::LetGo,
-    telling::Telling, wire::counts_of,
+    Audience, DRAIN, Found, Started,
+    orders::Orders,
+    queries::Unwatching,
+    recording::Recording,
+    stop::LetGo,
+    telling::Telling,
+    wire::{counts_of, memory_of},
 };
 use crate::{
     catalog::{
@@ -209,7 +214,7 @@ impl Wiring {
             } => self.feed(Input::Direct { process, file }),
             Answer::Direct { .. } => {}
             Answer::Power { on_battery } => self.feed(Input::Battery(on_battery)),
-            Answer::Memory { available, stalled } => self.feed(Input::Memory { available, stalled }),
+            Answer::Memory(memory) => self.feed(Input::Memory(memory_of(&memory))),
             Answer::Device { device, identity } => {
                 let Some(identity) = identity else { return };
                 if let Some(knowledge) = self.devices.recall(&identity) {

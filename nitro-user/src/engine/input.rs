@@ -107,12 +107,7 @@ pub enum Input {
     /// The ceiling changed.
     Ceiling(ByteCount),
     /// The machine's memory, in answer to [`super::Action::AskMemory`].
-    Memory {
-        /// Bytes that can be had without swapping, whatever limit the agent's own cgroup has: that is in the ceiling.
-        available: ByteCount,
-        /// How long somebody has waited for memory since the machine was started.
-        stalled: Duration,
-    },
+    Memory(MachineMemory),
     /// Who has what mapped, in answer to [`super::Action::AskUsers`]: processes that live.
     Users(Vec<User>),
     /// What is at a path, in answer to [`super::Action::Find`].
@@ -140,6 +135,24 @@ pub enum Input {
     KeeperLost,
     /// The time of [`super::Engine::deadline`] has come.
     Tick,
+}
+
+/// What is known of the machine's memory at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MachineMemory {
+    /// Bytes that can be had without swapping (`MemAvailable`).
+    pub available: ByteCount,
+    /// What the limits of the agent's own memory cgroup leave once the pages of files that nobody uses have gone; nothing without a limit.
+    pub room: Option<ByteCount>,
+    /// How long somebody has waited for memory since the machine was started.
+    pub stalled: Duration,
+    /// How long somebody has waited for a device.
+    pub devices_stalled: Duration,
+    /// Bytes that the kernel has taken back, for the machine or for a cgroup.
+    pub reclaimed: ByteCount,
+    /// Bytes of files that it took from somebody's working set and that had to be read again.
+    pub restored: ByteCount,
 }
 
 /// Names an order for as long as the agent runs.

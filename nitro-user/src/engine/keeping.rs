@@ -5,7 +5,7 @@ use super::{
     action::{Action, LoadId, Manner, Task},
     input::{Outcome, StepEnd},
     load::Stage,
-    retain::decide::Memory,
+    retain::{Returned, decide::Memory},
 };
 use crate::units::Moment;
 
@@ -29,16 +29,20 @@ impl Engine {
     }
 
     /// A piece of an errand came back, and takes room until somebody uses it; what is locked takes it anyway.
-    pub(super) fn errand_outcome(&mut self, outcome: &Outcome) {
-        let is_locked = outcome.held > 0;
-        let unused = if is_locked || outcome.end == StepEnd::Yielded && outcome.gained() == 0 {
-            0
-        } else {
-            outcome.gained()
-        };
-        self.budget.arrived(outcome.file, outcome.range, unused);
-        if is_locked {
-            self.budget.used(outcome.file, outcome.range);
+    pub(super) fn errand_outcome(&mut self, outcome: &Outcome, returned: Returned) {
+        match returned.task {
+            // Of the last pages of a run the kernel tells with the next.
+            Task::Drop if outcome.after == 0 && outcome.end == StepEnd::Done => {
+                self.budget.evicted(outcome.file, outcome.range);
+            }
+            Task::Drop => {}
+            Task::Warm | Task::Pin(_) => {
+                let unused = if returned.is_watched { outcome.gained() } else { 0 };
+                self.budget.arrived(outcome.file, outcome.range, unused);
+                if outcome.held > 0 {
+                    self.budget.used(outcome.file, outcome.range);
+                }
+            }
         }
     }
 
@@ -50,7 +54,7 @@ impl Engine {
         let strain = self.pressure.strain(now);
         let memory = Memory {
             strain,
-            spare: self.pressure.spare(now),
+            spare: self.pressure.spare(now).filter(|_| self.pressure.is_calm(now)),
         };
         self.retention.decide(now, memory, &mut self.next_load, actions);
         self.budget.set_pinned(self.retention.pinned());

@@ -28,7 +28,7 @@ use super::{
     walk::Move,
 };
 use crate::{
-    catalog::model::{AT_REST, Model},
+    catalog::model::{AT_REST, Model, Part},
     units::{ByteCount, ByteRange, FileId, Moment, STEP},
 };
 
@@ -432,7 +432,9 @@ impl Load {
                 | StepEnd::NoRoom => {}
             }
         }
-        budget.arrived(outcome.file, outcome.range, held);
+        // Of what nobody tells nothing is held: it would be for ever.
+        let is_watched = self.model.parts.get(outcome.part).is_some_and(Part::is_watched);
+        budget.arrived(outcome.file, outcome.range, if is_watched { held } else { 0 });
         if self.found_there >= FOUND_THERE && self.stage == Stage::Confirmed {
             self.found_there = 0;
             self.ask_added(actions);

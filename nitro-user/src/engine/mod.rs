@@ -97,6 +97,8 @@ pub struct Engine {
     devices: BTreeMap<u32, Device>,
     budget: Budget,
     pressure: Pressure,
+    /// Bytes brought in since memory was asked for.
+    gained: u64,
     /// For whom what is held was warmed, where their loads have ended.
     holdings: Holdings,
     retention: Retention,
@@ -125,6 +127,7 @@ impl Engine {
         let retention = Retention::new(policy.retain);
         Self {
             pressure: Pressure::new(policy.reserve),
+            gained: 0,
             policy,
             library: Library::default(),
             loads: BTreeMap::new(),
@@ -196,7 +199,7 @@ impl Engine {
             Input::Resume => self.resume(),
             Input::Battery(on_battery) => self.spares = on_battery,
             Input::Ceiling(ceiling) => self.budget.set_ceiling(ceiling),
-            Input::Memory { available, stalled } => self.memory(now, available, stalled, &mut actions),
+            Input::Memory(memory) => self.memory(now, memory, &mut actions),
             Input::Users(users) => self.retention.users(now, &users),
             Input::Found { path, description } => self.retention.found(now, &path, description.as_ref()),
             Input::Ordered { order, command, items } => {
@@ -406,6 +409,7 @@ impl Engine {
         if let Some(device) = self.devices.get_mut(&outcome.device) {
             device.completed(outcome);
         }
+        self.gained += outcome.gained();
         match self.loads.get_mut(&outcome.load) {
             Some(load) => {
                 // The first of a load's steps in flight says it for all.
@@ -422,9 +426,11 @@ impl Engine {
                     self.renew(now, outcome.load, outcome.file, actions);
                 }
             }
-            None if self.retention.outcome(now, outcome, actions) => self.errand_outcome(outcome),
-            // The load ended with this step on its way: nobody used it, and it takes room until somebody does.
-            None => self.budget.arrived(outcome.file, outcome.range, outcome.gained()),
+            None => match self.retention.outcome(now, outcome, actions) {
+                Some(returned) => self.errand_outcome(outcome, returned),
+                // The load ended with this step on its way: nobody used it, and it takes room until somebody does.
+                None => self.budget.arrived(outcome.file, outcome.range, outcome.gained()),
+            },
         }
     }
 

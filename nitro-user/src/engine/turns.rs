@@ -1,14 +1,13 @@
 //! Whose turn it is, and whether there is room for it: memory, the ceiling, the devices.
 
-use std::time::Duration;
-
 use super::{
     Engine,
     action::{Action, LoadId},
+    input::MachineMemory,
     load::Load,
-    plan::pressure::Strain,
+    plan::pressure::{Own, Strain},
 };
-use crate::units::{ByteCount, Moment, STEP};
+use crate::units::{Moment, STEP};
 
 impl Engine {
     /// Whether the machine's memory is short.
@@ -22,12 +21,16 @@ impl Engine {
     }
 
     /// The machine's memory is so and so.
-    pub(super) fn memory(&mut self, now: Moment, available: ByteCount, stalled: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn memory(&mut self, now: Moment, memory: MachineMemory, actions: &mut Vec<Action>) {
         let before = self.pressure.strain(now);
-        self.pressure.told(now, available, stalled);
+        let own = Own {
+            gained: std::mem::take(&mut self.gained),
+            idle: self.devices.values().all(|device| device.in_flight() == 0),
+        };
+        self.pressure.told(now, memory, own);
         let strain = self.pressure.strain(now);
         self.retention.stir();
-        if strain != Strain::None {
+        if strain >= Strain::Stalls {
             self.retention.strained(now, strain, self.pressure.missing(), actions);
         }
         if strain > before {
@@ -53,7 +56,7 @@ impl Engine {
             return;
         }
         // Two steps: one that is read, and one on its way.
-        let most_ahead = if strain == Strain::None { u64::MAX } else { 2 * STEP };
+        let most_ahead = if strain < Strain::Stalls { u64::MAX } else { 2 * STEP };
         loop {
             // Loads take turns: those after the last served first.
             let turn = self.turn;

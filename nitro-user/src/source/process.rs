@@ -9,14 +9,13 @@ use std::{
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     thread::JoinHandle,
-    time::Duration,
 };
 
 use tokio::sync::mpsc::Sender;
 
 use crate::{
-    sys::{block, memory, power, proc::read_at_most},
-    units::{ByteCount, FileId},
+    sys::{block, memory::MemoryState, power, proc::read_at_most},
+    units::FileId,
 };
 
 /// Longest command line looked at; a longer one is cut.
@@ -82,12 +81,7 @@ pub enum Answer {
         on_battery: bool,
     },
     /// The machine's memory.
-    Memory {
-        /// Bytes that can be had without swapping.
-        available: ByteCount,
-        /// How long somebody has waited for memory since the machine was started.
-        stalled: Duration,
-    },
+    Memory(MemoryState),
     /// The process asked about has ended. The kernel side tells of the end of readers alone.
     Ended {
         /// Process id.
@@ -168,10 +162,7 @@ fn answer(question: Question, supplies: &Path) -> Option<Answer> {
         Question::Power => Some(Answer::Power {
             on_battery: power::on_battery(supplies),
         }),
-        Question::Memory => Some(Answer::Memory {
-            available: memory::available(),
-            stalled: memory::stalled(Path::new(memory::PRESSURE)),
-        }),
+        Question::Memory => Some(Answer::Memory(MemoryState::now())),
         Question::Device(device) => Some(Answer::Device {
             device,
             identity: block::identity(device),

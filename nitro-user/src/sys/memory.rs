@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use super::cgroup;
+use super::{cgroup, page_size};
 use crate::units::ByteCount;
 
 /// `MemTotal`; 0 when /proc cannot be read.
@@ -34,6 +34,51 @@ pub fn left_by_cgroup() -> Option<ByteCount> {
 
 /// Where the kernel says who waits for memory (PSI, Linux 4.20 and where it is not turned off).
 pub const PRESSURE: &str = "/proc/pressure/memory";
+
+/// The same for devices.
+const DEVICE_PRESSURE: &str = "/proc/pressure/io";
+
+/// The machine's memory at a moment. What is counted is counted since the machine was started; what the kernel does not tell is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryState {
+    /// `MemAvailable`.
+    pub available: ByteCount,
+    /// See [`left_by_cgroup`].
+    pub room: Option<ByteCount>,
+    /// How long at least one task has waited for memory.
+    pub stalled: Duration,
+    /// How long at least one task has waited for a device.
+    pub devices_stalled: Duration,
+    /// Pages that reclaim has taken, for the machine as for cgroups (`pgsteal_file` and `pgsteal_anon` of /proc/vmstat, which count both), in bytes.
+    pub reclaimed: ByteCount,
+    /// Pages of files that were evicted from a working set and read again (`workingset_restore_file`), in bytes.
+    pub restored: ByteCount,
+}
+
+impl MemoryState {
+    /// As it is now.
+    pub fn now() -> Self {
+        let events = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+        Self {
+            available: available(),
+            room: left_by_cgroup(),
+            stalled: stalled(Path::new(PRESSURE)),
+            devices_stalled: stalled(Path::new(DEVICE_PRESSURE)),
+            reclaimed: pages(&events, &["pgsteal_file", "pgsteal_anon"]),
+            restored: pages(&events, &["workingset_restore_file"]),
+        }
+    }
+}
+
+/// The sum of these counters of pages, in bytes.
+fn pages(events: &str, names: &[&str]) -> ByteCount {
+    let count = |line: &str| {
+        let (name, count) = line.split_once(' ')?;
+        names.contains(&name).then(|| count.parse().ok())?
+    };
+    let sum = events.lines().filter_map(count).fold(0, u64::saturating_add);
+    ByteCount(sum.saturating_mul(page_size()))
+}
 
 /// How long, in all since the machine was started, at least one task has waited for memory (Documentation/accounting/psi.rst); none where the kernel does not tell.
 pub fn stalled(pressure: &Path) -> Duration {
@@ -67,6 +112,16 @@ mod tests {
         assert_eq!(super::stalled(&file).as_millis(), 1500);
         std::fs::write(&file, "some total=-1\n").unwrap();
         assert!(super::stalled(&file).is_zero() && super::stalled(dir.path()).is_zero());
+    }
+
+    #[test]
+    fn counters_of_pages_are_found_by_their_whole_names() {
+        let events = "pgsteal_file 3\npgsteal_file_x 100\npgsteal_anon 2\nworkingset_restore_file nonsense\n";
+        assert_eq!(
+            super::pages(events, &["pgsteal_file", "pgsteal_anon"]).0,
+            5 * super::page_size()
+        );
+        assert_eq!(super::pages(events, &["workingset_restore_file"]).0, 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Whatever is read comes from a file that anybody may have written: a number that is in no table is an error, and a table has a size that the writer keeps to.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     record::Record,
@@ -272,10 +272,7 @@ impl Decoder {
             Line::Resume => told(Input::Resume),
             Line::Battery(on_battery) => told(Input::Battery(on_battery)),
             Line::Ceiling(ceiling) => told(Input::Ceiling(ByteCount(ceiling))),
-            Line::Memory { available, stalled_us } => told(Input::Memory {
-                available: ByteCount(available),
-                stalled: Duration::from_micros(stalled_us),
-            }),
+            Line::Memory(memory) => told(Input::Memory(memory)),
             Line::Users(users) => {
                 let users: Result<Vec<User>, LineError> = users.into_iter().map(|wire| self.user(wire)).collect();
                 told(Input::Users(users?))

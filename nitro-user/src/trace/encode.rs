@@ -276,10 +276,7 @@ impl Encoder {
             Input::Resume => Line::Resume,
             Input::Battery(on_battery) => Line::Battery(*on_battery),
             Input::Ceiling(ceiling) => Line::Ceiling(ceiling.0),
-            Input::Memory { available, stalled } => Line::Memory {
-                available: available.0,
-                stalled_us: u64::try_from(stalled.as_micros()).unwrap_or(u64::MAX),
-            },
+            Input::Memory(memory) => Line::Memory(*memory),
             Input::Users(users) => {
                 let users = users.iter().map(|user| WireUser {
                     process: user.process,

@@ -19,7 +19,7 @@ use crate::{
     catalog::model::{Description, LayoutKind, Model, Part, Place},
     engine::{
         action::LoadId,
-        input::{Access, Command, FileCounts, Input, Item, OrderId, Outcome, StepEnd, User},
+        input::{Access, Command, FileCounts, Input, Item, MachineMemory, OrderId, Outcome, StepEnd, User},
         plan::device::{Knowledge, Setback},
     },
     sys::top::{Elsewhere, Top},
@@ -240,9 +240,15 @@ fn input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Resume),
         1 => any::<bool>().prop_map(Input::Battery),
         1 => any::<u64>().prop_map(|ceiling| Input::Ceiling(ByteCount(ceiling))),
-        1 => (any::<u64>(), any::<u64>()).prop_map(|(available, stalled)| Input::Memory {
-            available: ByteCount(available),
-            stalled: std::time::Duration::from_micros(stalled),
+        1 => (any::<[u64; 5]>(), option::of(any::<u64>())).prop_map(|([available, stalled, devices, reclaimed, restored], room)| {
+            Input::Memory(MachineMemory {
+                available: ByteCount(available),
+                room: room.map(ByteCount),
+                stalled: std::time::Duration::from_micros(stalled),
+                devices_stalled: std::time::Duration::from_micros(devices),
+                reclaimed: ByteCount(reclaimed),
+                restored: ByteCount(restored),
+            })
         }),
         1 => vec(user(), 0..4).prop_map(Input::Users),
         1 => (path(), option::of(description())).prop_map(|(path, description)| Input::Found { path, description }),

@@ -15,7 +15,7 @@ use super::record::{CallKind, Loss};
 use crate::{
     catalog::model::{LayoutKind, Model, Part, Place},
     engine::{
-        input::{AccessKind, Command, StepEnd},
+        input::{AccessKind, Command, MachineMemory, StepEnd},
         plan::device::Knowledge,
     },
     sys::top::{Elsewhere, Top},
@@ -139,10 +139,7 @@ pub enum Line {
     Resume,
     Battery(bool),
     Ceiling(u64),
-    Memory {
-        available: u64,
-        stalled_us: u64,
-    },
+    Memory(MachineMemory),
     Users(Vec<WireUser>),
     Found {
         path: Vec<u8>,

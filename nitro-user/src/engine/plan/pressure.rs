@@ -1,12 +1,15 @@
 //! Whether the machine has memory to spare for what nobody has asked for yet.
 //!
-//! In: what is available, and how long anybody has waited for memory since the machine was started (PSI's `some`, /proc/pressure/memory). Both are asked for while something
-//! could be warmed, and not otherwise. Out: how far to go. What is warmed is clean page cache, which the kernel takes back before anything else; but taking it back costs whoever
-//! needs memory now, and reading it costs the device.
+//! In: what is available, how long anybody has waited for memory and for devices since the machine was started (PSI's `some`), and what the kernel has taken back and had to read
+//! again. All is asked for while something could be warmed or is locked, and not otherwise. Out: how far to go. What is warmed is clean page cache, which the kernel takes back
+//! before anything else; but taking it back costs whoever needs memory now, and reading it costs the device.
 
 use std::time::Duration;
 
-use crate::units::{ByteCount, Moment};
+use crate::{
+    engine::input::MachineMemory,
+    units::{ByteCount, Moment, Rate},
+};
 
 /// So often it is asked while something could be warmed. With the answer's way, somebody who begins to stall has the device for himself within half a second.
 pub const ASKED: Duration = Duration::from_millis(250);
@@ -24,8 +27,23 @@ const NEAR: u64 = 4;
 /// Once the reserve was touched, so much more must be there, or an eighth of it.
 const MORE: u64 = 256 << 20;
 
+/// What stays free below a limit of the agent's own memory cgroup, after the pages of files that nobody uses.
+const OWN_RESERVE: u64 = 64 << 20;
+
 /// Strain is believed for so long after its last sign.
 const CALM: Duration = Duration::from_secs(2);
+
+/// Pages of somebody's working set that had to go and are read again at this rate: memory is worth more to others than to what nobody has asked for.
+const CHURN: Rate = Rate(8e6);
+
+/// The kernel takes so much back beside what is brought in: somebody streams, or grows.
+const RECLAIM: Rate = Rate(16e6);
+
+/// Signs of that are believed for so long.
+const REST: Duration = Duration::from_secs(1);
+
+/// Share of a time in which nothing of ours was on its way that somebody waited for a device.
+const DEVICES_BUSY: f64 = 0.3;
 
 /// How far to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +51,9 @@ pub enum Strain {
     /// As far as the windows go.
     #[default]
     None,
-    /// Somebody waits for memory: nothing for readers that were not seen yet, and little ahead of the others.
+    /// Others' pages go and come again: nothing for readers that were not seen yet.
+    Churn,
+    /// Somebody waits for memory: that, and little ahead of the other readers.
     Stalls,
     /// The reserve is touched: nothing.
     Short,
@@ -44,6 +64,9 @@ impl Strain {
     pub const fn reason(self) -> Option<&'static str> {
         match self {
             Self::None => None,
+            Self::Churn => {
+                Some("what others use goes from memory and is read again: nothing is warmed before its reader is seen")
+            }
             Self::Stalls => {
                 Some("programs wait for memory: little is warmed ahead of readers, nothing before they are seen")
             }
@@ -52,17 +75,31 @@ impl Strain {
     }
 }
 
+/// What the agent itself has done since the last answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Own {
+    /// Bytes that it brought in.
+    pub gained: u64,
+    /// Nothing of it was on its way.
+    pub idle: bool,
+}
+
 /// What is known of it.
 #[derive(Clone, Debug, Default)]
 pub struct Pressure {
     /// Bytes that are to stay available.
     reserve: u64,
     asked: Option<Moment>,
-    told: Option<(Moment, Duration)>,
-    available: u64,
+    told: Option<(Moment, MachineMemory)>,
     short: bool,
     /// Somebody stalled, until then.
     stalls_until: Moment,
+    /// Somebody read his working set again, until then.
+    churn_until: Moment,
+    /// The kernel took pages back for others, until then.
+    reclaim_until: Moment,
+    /// Somebody waited for a device, until then.
+    devices_until: Moment,
 }
 
 impl Pressure {
@@ -90,43 +127,71 @@ impl Pressure {
 
     /// When to ask next where nothing is being brought in and what is locked is all that is at stake: while there is plenty, less often.
     pub fn relaxed_deadline(&self, now: Moment) -> Option<Moment> {
-        let is_near = self.available < self.reserve.saturating_mul(NEAR) || self.strain(now) != Strain::None;
+        let is_near = self.is_near() || self.strain(now) != Strain::None;
         self.asked
             .map(|asked| asked.after(if is_near { ASKED } else { RELAXED }))
     }
 
-    /// `available` bytes could be had, and somebody has waited for memory for `stalled` since the machine was started.
-    pub fn told(&mut self, now: Moment, available: ByteCount, stalled: Duration) {
+    /// The machine's memory is so, and the agent itself has done this since it was asked last.
+    pub fn told(&mut self, now: Moment, memory: MachineMemory, own: Own) {
+        let before = self.told.replace((now, memory));
         // What was freed a moment ago is not spent at once.
-        let more = if self.short { self.margin() } else { 0 };
-        let enough = self.reserve.saturating_add(more);
-        self.short = available.0 < enough;
-        self.available = available.0;
-        let before = self.told.replace((now, stalled));
-        let is_near = available.0 < self.reserve.saturating_mul(NEAR);
-        if let Some((at, before)) = before.filter(|_| is_near) {
-            let waited = stalled.saturating_sub(before).as_secs_f64();
-            if waited > STALLED * now.since(at).as_secs_f64() {
-                self.stalls_until = now.after(CALM);
-            }
+        self.short = if self.short {
+            self.missing() > 0
+        } else {
+            memory.available.0 < self.reserve || memory.room.is_some_and(|room| room.0 < OWN_RESERVE)
+        };
+        let Some((at, before)) = before else { return };
+        let time = now.since(at);
+        let share = |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() / time.as_secs_f64();
+        let rate = |after: ByteCount, before: ByteCount| {
+            // What is brought in may be what had gone, and something else goes for it.
+            let others = after.0.saturating_sub(before.0).saturating_sub(own.gained);
+            Rate::over(others, time)
+        };
+        if self.is_near() && share(memory.stalled, before.stalled) > STALLED {
+            self.stalls_until = now.after(CALM);
         }
+        if rate(memory.restored, before.restored) >= CHURN {
+            self.churn_until = now.after(REST);
+        }
+        if rate(memory.reclaimed, before.reclaimed) >= RECLAIM {
+            self.reclaim_until = now.after(REST);
+        }
+        if own.idle && own.gained == 0 && share(memory.devices_stalled, before.devices_stalled) > DEVICES_BUSY {
+            self.devices_until = now.after(REST);
+        }
+    }
+
+    fn is_near(&self) -> bool {
+        let (available, reserve) = (self.available(), self.reserve);
+        available < reserve.saturating_mul(NEAR) || self.room().is_some_and(|room| room < NEAR * OWN_RESERVE)
+    }
+
+    fn available(&self) -> u64 {
+        self.told.map_or(0, |(_, memory)| memory.available.0)
+    }
+
+    fn room(&self) -> Option<u64> {
+        self.told.and_then(|(_, memory)| Some(memory.room?.0))
     }
 
     /// Bytes that may be taken beside the reserve, as of a moment ago; nothing where that is not known.
     pub fn spare(&self, now: Moment) -> Option<u64> {
         let (at, _) = self.told?;
-        (now.since(at) < 2 * RELAXED).then(|| self.available.saturating_sub(self.reserve))
+        let machine = self.available().saturating_sub(self.reserve);
+        let own = self.room().map_or(u64::MAX, |room| room.saturating_sub(OWN_RESERVE));
+        (now.since(at) < 2 * RELAXED).then_some(machine.min(own))
     }
 
     /// Bytes that are missing until the reserve is whole again.
     pub fn missing(&self) -> u64 {
-        self.reserve
-            .saturating_add(self.margin())
-            .saturating_sub(self.available)
-    }
-
-    fn margin(&self) -> u64 {
-        (self.reserve / 8).min(MORE)
+        let margin = (self.reserve / 8).min(MORE);
+        let machine = self.reserve.saturating_add(margin).saturating_sub(self.available());
+        let own = self
+            .room()
+            .map_or(0, |room| (OWN_RESERVE + OWN_RESERVE / 8).saturating_sub(room));
+        machine.max(own)
     }
 
     /// How far to go.
@@ -135,9 +200,16 @@ impl Pressure {
             Strain::Short
         } else if now < self.stalls_until {
             Strain::Stalls
+        } else if now < self.churn_until {
+            Strain::Churn
         } else {
             Strain::None
         }
+    }
+
+    /// Whether what nobody waits for may be begun: nobody takes memory, and nobody waits for a device.
+    pub fn is_calm(&self, now: Moment) -> bool {
+        self.strain(now) == Strain::None && now >= self.reclaim_until && now >= self.devices_until
     }
 }
 
@@ -155,12 +227,27 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
+    fn available(bytes: u64) -> MachineMemory {
+        MachineMemory {
+            available: ByteCount(bytes),
+            ..MachineMemory::default()
+        }
+    }
+
+    fn stalled(available: u64, milliseconds: u64) -> MachineMemory {
+        MachineMemory {
+            available: ByteCount(available),
+            stalled: ms(milliseconds),
+            ..MachineMemory::default()
+        }
+    }
+
     #[test]
     fn the_reserve_is_left_alone_and_what_comes_back_is_not_spent_at_once() {
         let mut pressure = Pressure::new(ByteCount(8 * GIB));
         assert_eq!(pressure.strain(at(0)), Strain::None);
-        let mut strain = |moment, available| {
-            pressure.told(at(moment), ByteCount(available), Duration::ZERO);
+        let mut strain = |moment, bytes| {
+            pressure.told(at(moment), available(bytes), Own::default());
             pressure.strain(at(moment))
         };
         assert_eq!(strain(0, 8 * GIB), Strain::None);
@@ -170,19 +257,75 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_of_the_own_cgroup_counts_as_well() {
+        let mut pressure = Pressure::new(ByteCount(GIB));
+        let told = |room: u64| MachineMemory {
+            room: Some(ByteCount(room)),
+            ..available(64 * GIB)
+        };
+        pressure.told(at(0), told(GIB), Own::default());
+        assert_eq!(pressure.strain(at(0)), Strain::None);
+        assert_eq!(pressure.spare(at(0)), Some(GIB - OWN_RESERVE));
+        pressure.told(at(250), told(OWN_RESERVE - 1), Own::default());
+        assert_eq!(pressure.strain(at(250)), Strain::Short);
+        assert!(pressure.missing() > 0 && pressure.spare(at(250)) == Some(0));
+    }
+
+    #[test]
     fn stalls_count_for_a_while_where_little_is_left() {
         let mut pressure = Pressure::new(ByteCount(GIB));
-        pressure.told(at(0), ByteCount(2 * GIB), ms(5000));
-        assert_eq!(pressure.strain(at(0)), Strain::None, "it is not known since when");
-        pressure.told(at(250), ByteCount(2 * GIB), ms(5020));
-        assert_eq!(pressure.strain(at(250)), Strain::None, "8 %");
-        pressure.told(at(500), ByteCount(2 * GIB), ms(5050));
-        assert_eq!(pressure.strain(at(500)), Strain::Stalls);
-        assert_eq!(pressure.strain(at(2499)), Strain::Stalls);
-        assert_eq!(pressure.strain(at(2500)), Strain::None);
+        let mut strain = |moment, bytes, waited| {
+            pressure.told(at(moment), stalled(bytes, waited), Own::default());
+            pressure.strain(at(moment))
+        };
+        assert_eq!(strain(0, 2 * GIB, 5000), Strain::None, "it is not known since when");
+        assert_eq!(strain(250, 2 * GIB, 5020), Strain::None, "8 %");
+        assert_eq!(strain(500, 2 * GIB, 5050), Strain::Stalls);
+        assert_eq!(strain(2499, 2 * GIB, 5050), Strain::Stalls);
+        assert_eq!(strain(2500, 2 * GIB, 5050), Strain::None);
         // A container at its limit, on a machine with plenty.
-        pressure.told(at(2500), ByteCount(16 * GIB), ms(7000));
-        assert_eq!(pressure.strain(at(2500)), Strain::None);
+        assert_eq!(strain(2750, 16 * GIB, 7000), Strain::None);
+    }
+
+    #[test]
+    fn what_others_lose_and_read_again_counts_beside_what_we_bring_in() {
+        let told = |restored: u64| MachineMemory {
+            restored: ByteCount(restored),
+            ..available(64 * GIB)
+        };
+        for (gained, strain) in [(0, Strain::Churn), (GIB, Strain::None)] {
+            let mut pressure = Pressure::new(ByteCount(GIB));
+            pressure.told(at(0), told(5 * GIB), Own::default());
+            pressure.told(at(250), told(5 * GIB + (4 << 20)), Own { gained, idle: true });
+            assert_eq!(pressure.strain(at(250)), strain);
+            assert_eq!(pressure.is_calm(at(250)), strain == Strain::None);
+            assert_eq!(pressure.strain(at(1250)), Strain::None);
+        }
+    }
+
+    #[test]
+    fn nothing_is_begun_while_others_stream_or_wait_for_a_device() {
+        let streaming = MachineMemory {
+            reclaimed: ByteCount(GIB),
+            ..available(64 * GIB)
+        };
+        let waiting = MachineMemory {
+            devices_stalled: ms(200),
+            ..available(64 * GIB)
+        };
+        for after in [streaming, waiting] {
+            let mut pressure = Pressure::new(ByteCount(GIB));
+            pressure.told(at(0), available(64 * GIB), Own::default());
+            let idle = Own { gained: 0, idle: true };
+            pressure.told(at(250), after, idle);
+            assert_eq!(pressure.strain(at(250)), Strain::None);
+            assert!(!pressure.is_calm(at(250)) && pressure.is_calm(at(1250)));
+        }
+        // Who waits while we read may wait for us, or be us.
+        let mut pressure = Pressure::new(ByteCount(GIB));
+        pressure.told(at(0), available(64 * GIB), Own::default());
+        pressure.told(at(250), waiting, Own::default());
+        assert!(pressure.is_calm(at(250)));
     }
 
     #[test]

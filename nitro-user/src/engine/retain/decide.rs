@@ -21,7 +21,7 @@ use crate::{
 pub struct Memory {
     /// How short it is.
     pub strain: Strain,
-    /// Bytes that may be taken beside the reserve; nothing before it was asked for.
+    /// Bytes that may be taken beside the reserve; nothing before it was asked for, and while others use memory or devices.
     pub spare: Option<u64>,
 }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What was evicted is not brought back before nothing more of it has gone for so long …
-const CALM: Duration = Duration::from_secs(3);
+const CALM: Duration = Duration::from_secs(1);
 
 /// … and each time that it goes again unused, for twice as long, up to this.
 const MOST_PATIENCE: Duration = Duration::from_secs(3600);

@@ -26,12 +26,12 @@ use self::{
     orders::Order,
 };
 use super::{
-    action::{Action, LoadId},
+    action::{Action, LoadId, Task},
     input::{OrderId, Outcome, StepEnd, User},
     plan::pressure::Strain,
 };
 use crate::{
-    catalog::model::{Description, Model},
+    catalog::model::{Description, Model, Part},
     units::{ByteCount, ByteRange, FileId, Moment},
 };
 
@@ -82,6 +82,15 @@ impl Default for Settings {
             keep_after_copy: false,
         }
     }
+}
+
+/// Of a piece that came back.
+#[derive(Clone, Copy, Debug)]
+pub struct Returned {
+    /// What was to be done with it.
+    pub task: Task,
+    /// Whether anybody is told when it is used.
+    pub is_watched: bool,
 }
 
 /// What is kept of all models.
@@ -246,7 +255,7 @@ impl Retention {
             return;
         }
         let wanted = match strain {
-            Strain::None => return,
+            Strain::None | Strain::Churn => return,
             Strain::Stalls => missing.max(pinned / 4),
             Strain::Short => missing.max(1),
         };
@@ -339,10 +348,12 @@ impl Retention {
         self.is_due = true;
     }
 
-    /// A piece of an errand came back; false if it is none of an errand.
-    pub fn outcome(&mut self, now: Moment, outcome: &Outcome, actions: &mut Vec<Action>) -> bool {
-        let Some(errand) = self.errands.get_mut(&outcome.load) else {
-            return false;
+    /// A piece of an errand came back; `None` if it is none of an errand.
+    pub fn outcome(&mut self, now: Moment, outcome: &Outcome, actions: &mut Vec<Action>) -> Option<Returned> {
+        let errand = self.errands.get_mut(&outcome.load)?;
+        let returned = Returned {
+            task: errand.purpose.task(),
+            is_watched: errand.model.parts.get(outcome.part).is_some_and(Part::is_watched),
         };
         errand.outcome(outcome);
         if let Purpose::Pin(pin) = errand.purpose {
@@ -362,7 +373,7 @@ impl Retention {
         if self.errands.get(&outcome.load).is_some_and(Errand::is_over) {
             self.finish(now, outcome.load, actions);
         }
-        true
+        Some(returned)
     }
 
     fn finish(&mut self, now: Moment, id: LoadId, actions: &mut Vec<Action>) {

@@ -203,7 +203,7 @@ impl<'a> World<'a> {
         self.turns.push(Reverse((when, self.order, turn)));
     }
 
-    /// Runs until nobody has anything to do.
+    /// Runs until nobody has anything to do for a reader.
     pub fn run(mut self) -> Report {
         let mut now = Moment(0);
         loop {
@@ -211,6 +211,8 @@ impl<'a> World<'a> {
             let deadline = self.engine.as_ref().and_then(Engine::deadline);
             match (next, deadline) {
                 (None, None) => break,
+                // What the agent keeps for later loads has no end.
+                _ if self.is_over() => break,
                 (next, Some(deadline)) if next.is_none_or(|next| deadline < next) => {
                     now = now.max(deadline);
                     self.tell(now, Input::Tick);
@@ -241,6 +243,12 @@ impl<'a> World<'a> {
         self.report.stays = self.readers.into_iter().map(|reader| reader.stays).collect();
         (self.report.used, self.report.wasted_bytes) = self.cache.account();
         self.report
+    }
+
+    /// Whether all readers have come and gone, and every load has its receipt.
+    fn is_over(&self) -> bool {
+        let Some(engine) = &self.engine else { return false };
+        self.readers.iter().all(|reader| reader.ended.is_some()) && engine.loads().next().is_none()
     }
 
     fn take(&mut self, now: Moment, turn: Turn) {

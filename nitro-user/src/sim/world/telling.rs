@@ -1,11 +1,15 @@
 //! What the engine is told, and what it asks for.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use super::{Turn, World, file, part_of};
 use crate::{
     catalog::model::Description,
-    engine::{Action, Engine, Input, LoadId, input::FileCounts, load::Stage},
+    engine::{
+        Action, Engine, Input, LoadId,
+        input::{FileCounts, MachineMemory},
+        load::Stage,
+    },
     sim::{cursor::Cursor, reader::Style, warmer::Command},
     units::{ByteCount, Moment},
 };
@@ -72,9 +76,10 @@ impl World<'_> {
             }
             Action::AskMemory => {
                 // Its page cache can be taken back, and nobody else needs memory.
-                let available = ByteCount(self.scenario.memory);
-                let stalled = Duration::ZERO;
-                return Some(Input::Memory { available, stalled });
+                return Some(Input::Memory(MachineMemory {
+                    available: ByteCount(self.scenario.memory),
+                    ..MachineMemory::default()
+                }));
             }
             Action::Warm {
                 load,

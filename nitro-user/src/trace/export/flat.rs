@@ -242,9 +242,9 @@ impl Flat {
                 detail: Some(json!({ "bytes": ceiling })),
                 ..none
             },
-            Input::Memory { available, stalled } => Self {
+            Input::Memory(memory) => Self {
                 event: "memory",
-                detail: Some(json!({ "available": available, "stalled_seconds": stalled.as_secs_f64() })),
+                detail: detail(memory),
                 ..none
             },
             Input::Users(users) => Self {
