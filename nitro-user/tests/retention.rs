@@ -11,7 +11,7 @@ use nitro_user::{
     catalog::model::{Description, LayoutKind, Model, Part, Place},
     engine::{
         Access, AccessKind, Action, Engine, Input, Outcome, Policy,
-        action::{LoadId, Manner, PinId, Task},
+        action::{LoadId, Manner, ModelPin, Task},
         input::{Command, Item, MachineMemory, OrderId, StepEnd, User},
         retain::{Settings, orders::Progress},
     },
@@ -31,7 +31,7 @@ struct World {
     stalled: Duration,
     models: BTreeMap<u64, Arc<Model>>,
     there: BTreeSet<(u64, u64)>,
-    locked: BTreeMap<PinId, BTreeSet<(u64, u64)>>,
+    locked: BTreeMap<ModelPin, BTreeSet<(u64, u64)>>,
     /// By process: what it has mapped, whether it computes elsewhere, its own memory.
     processes: BTreeMap<u32, (BTreeSet<u64>, bool, u64)>,
     refuses: bool,
@@ -529,8 +529,8 @@ fn the_keepers_end_is_noticed_and_it_begins_anew_later() {
     let mut world = World::new(pinning(2));
     world.load(10, 7);
     world.wait(SECOND);
-    world.locked.clear();
-    world.feed(Input::KeeperLost);
+    let pins = std::mem::take(&mut world.locked).into_keys().collect();
+    world.feed(Input::Unheld { pins });
     assert_eq!(world.engine.held().0, 0);
     world.wait(20 * SECOND);
     assert!(world.locked.is_empty());

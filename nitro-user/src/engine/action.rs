@@ -18,7 +18,7 @@ pub struct LoadId(pub u64);
 
 /// Names what is locked together, and let go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct PinId(pub u64);
+pub struct ModelPin(pub u64);
 
 /// What is to be done with a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Task {
     #[default]
     Warm,
     /// That, and locked there.
-    Pin(PinId),
+    Pin(ModelPin),
     /// It is to leave the page cache, as far as nobody has it mapped.
     Drop,
 }
@@ -105,7 +105,7 @@ pub enum Action {
     /// Lock nothing any more of what is locked under this number.
     Release {
         /// Which.
-        pin: PinId,
+        pin: ModelPin,
     },
     /// Ask who has these files mapped, and how these processes are; answered by `Input::Users`.
     AskUsers {

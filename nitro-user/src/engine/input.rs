@@ -4,7 +4,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{action::LoadId, plan::device::Knowledge};
+use super::{
+    action::{LoadId, ModelPin},
+    plan::device::Knowledge,
+};
 use crate::{
     catalog::model::{Description, Model},
     units::{ByteCount, ByteRange, FileId, Moment},
@@ -131,8 +134,11 @@ pub enum Input {
         /// Which.
         order: OrderId,
     },
-    /// The process that held what was locked has ended.
-    KeeperLost,
+    /// These are not locked any more, unasked: the process that held them has ended, or a cgroup that is charged for them has been given a limit.
+    Unheld {
+        /// Which.
+        pins: Vec<ModelPin>,
+    },
     /// The time of [`super::Engine::deadline`] has come.
     Tick,
 }

@@ -207,7 +207,7 @@ impl Engine {
                 self.retention.ordered(now, (order, command), items, next, &mut actions);
             }
             Input::Withdrawn { order } => self.retention.withdrawn(order, &mut actions),
-            Input::KeeperLost => self.retention.keeper_lost(now),
+            Input::Unheld { pins } => self.retention.unheld(now, &pins, &mut actions),
             Input::Tick => self.tick(now, &mut actions),
         }
         self.plan(now, &mut actions);

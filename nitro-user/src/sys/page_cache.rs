@@ -155,21 +155,6 @@ fn cachestat(file: &File, start: u64, length: u64) -> io::Result<CacheStat> {
     }
 }
 
-/// Takes the pages of `range` out of the page cache that nobody has in his page tables and that are on the device.
-///
-/// # Errors
-/// As posix_fadvise(2) with `POSIX_FADV_DONTNEED`.
-pub fn drop_unused(file: &File, range: ByteRange) -> io::Result<()> {
-    let offset = i64::try_from(range.start).unwrap_or(i64::MAX);
-    let length = i64::try_from(range.len()).unwrap_or(i64::MAX);
-    Ok(nix::fcntl::posix_fadvise(
-        file,
-        offset,
-        length,
-        nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED,
-    )?)
-}
-
 /// Bytes of `range` that are up to date in the cache: `mincore` over a mapping that exists for the moment of the question.
 ///
 /// # Errors

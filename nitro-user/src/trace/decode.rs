@@ -14,7 +14,7 @@ use super::{
 use crate::{
     catalog::model::{Description, Model},
     engine::{
-        action::LoadId,
+        action::{LoadId, ModelPin},
         input::{Access, FileCounts, Input, Item, OrderId, Outcome, User},
     },
     units::{ByteCount, ByteRange, FileId, Moment},
@@ -290,7 +290,9 @@ impl Decoder {
                 })
             }
             Line::Withdrawn { order } => told(Input::Withdrawn { order: OrderId(order) }),
-            Line::KeeperLost => told(Input::KeeperLost),
+            Line::Unheld { pins } => told(Input::Unheld {
+                pins: pins.into_iter().map(ModelPin).collect(),
+            }),
             Line::Tick => told(Input::Tick),
             Line::Brought { thread, file, span } => {
                 let (process, thread_id) = self.thread(thread)?;

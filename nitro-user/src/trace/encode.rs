@@ -303,7 +303,9 @@ impl Encoder {
                 }
             }
             Input::Withdrawn { order } => Line::Withdrawn { order: order.0 },
-            Input::KeeperLost => Line::KeeperLost,
+            Input::Unheld { pins } => Line::Unheld {
+                pins: pins.iter().map(|pin| pin.0).collect(),
+            },
             Input::Tick => Line::Tick,
         }
     }

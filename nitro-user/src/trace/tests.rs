@@ -18,7 +18,7 @@ use super::{
 use crate::{
     catalog::model::{Description, LayoutKind, Model, Part, Place},
     engine::{
-        action::LoadId,
+        action::{LoadId, ModelPin},
         input::{Access, Command, FileCounts, Input, Item, MachineMemory, OrderId, Outcome, StepEnd, User},
         plan::device::{Knowledge, Setback},
     },
@@ -258,7 +258,7 @@ fn input() -> impl Strategy<Value = Input> {
             items,
         }),
         1 => any::<u64>().prop_map(|order| Input::Withdrawn { order: OrderId(order) }),
-        1 => Just(Input::KeeperLost),
+        1 => vec(any::<u64>().prop_map(ModelPin), 0..4).prop_map(|pins| Input::Unheld { pins }),
         1 => Just(Input::Tick),
     ]
 }

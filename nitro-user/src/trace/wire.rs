@@ -153,7 +153,9 @@ pub enum Line {
     Withdrawn {
         order: u64,
     },
-    KeeperLost,
+    Unheld {
+        pins: Vec<u64>,
+    },
     Tick,
 
     // What only people want to know.

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     catalog::model::{AT_REST, Model, Part},
     engine::{
-        action::{LoadId, Task},
+        action::LoadId,
         input::{Outcome, StepEnd},
     },
     sys::{
@@ -53,8 +53,6 @@ pub struct Command {
     pub part: usize,
     /// Its bytes.
     pub range: ByteRange,
-    /// What is to be done with it.
-    pub task: Task,
     /// Look first whether the whole part is resident.
     pub survey: bool,
     /// Its reader is not there yet: one request at a time, and only while nobody else uses the device.
@@ -208,13 +206,6 @@ impl Stream {
             // Asked every time: a large folio across the new end still counts as present beyond it.
             if opened.is_truncated() {
                 return Err(Trouble::Stale);
-            }
-            if command.task == Task::Drop {
-                outcome.before = page_cache::resident(&opened.file, command.range)?;
-                page_cache::drop_unused(&opened.file, command.range)?;
-                outcome.after = page_cache::resident(&opened.file, command.range)?;
-                outcome.end = StepEnd::Done;
-                return Ok(false);
             }
             let found = present(&opened.file, command.range)?;
             let ours = opened.warmer.brought_before(command.range).min(found);

@@ -140,7 +140,6 @@ impl Workers {
                 model,
                 part,
                 range,
-                task: manner.task,
                 survey: manner.survey,
                 speculative: manner.speculative,
                 reader: manner.reader,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     engine::{
-        action::{Action, LoadId, PinId},
+        action::{Action, LoadId, ModelPin},
         plan::{budget::Budget, device::Device, pressure::Strain},
     },
     units::{ByteRange, FileId, Moment},
@@ -149,7 +149,7 @@ impl Retention {
             }
             let id = LoadId(*next);
             *next += 1;
-            let pin = *kept.pin.id.get_or_insert(PinId(id.0));
+            let pin = *kept.pin.id.get_or_insert(ModelPin(id.0));
             kept.pin.refused = None;
             // All of it once more: what is locked already is there and costs nothing.
             self.pinned -= std::mem::take(&mut kept.pin.held);

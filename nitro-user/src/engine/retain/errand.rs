@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use crate::{
     catalog::model::Model,
     engine::{
-        action::{LoadId, PinId, Task},
+        action::{LoadId, ModelPin, Task},
         input::{OrderId, Outcome, StepEnd},
     },
     units::{ByteRange, FileId, Moment, STEP},
@@ -25,7 +25,7 @@ pub enum Purpose {
     /// It is used often, and the kernel took it away.
     Return,
     /// It is to be locked, under this number.
-    Pin(PinId),
+    Pin(ModelPin),
     /// Somebody asked for it.
     Warm(OrderId),
     /// Somebody asked to drop it.

@@ -10,7 +10,7 @@ use super::heat::Heat;
 use crate::{
     catalog::model::Model,
     engine::{
-        action::{LoadId, PinId},
+        action::{LoadId, ModelPin},
         input::{StepEnd, User},
     },
     units::{FileId, Moment},
@@ -44,7 +44,7 @@ pub struct Pin {
     /// It was hot enough at some time, and has not cooled since.
     pub chosen: bool,
     /// The number under which it is, or is being, locked.
-    pub id: Option<PinId>,
+    pub id: Option<ModelPin>,
     /// Bytes locked.
     pub held: u64,
     /// Not tried again before.

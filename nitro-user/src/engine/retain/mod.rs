@@ -26,7 +26,7 @@ use self::{
     orders::Order,
 };
 use super::{
-    action::{Action, LoadId, Task},
+    action::{Action, LoadId, ModelPin, Task},
     input::{OrderId, Outcome, StepEnd, User},
     plan::pressure::Strain,
 };
@@ -314,12 +314,16 @@ impl Retention {
         kept.lost(Moment(0), kept.bytes());
     }
 
-    /// The process that held the pins has ended: nothing is locked any more.
-    pub fn keeper_lost(&mut self, now: Moment) {
-        for kept in self.kept.values_mut() {
-            (kept.pin.held, kept.pin.id) = (0, None);
+    /// These pins went unasked.
+    pub fn unheld(&mut self, now: Moment, pins: &[ModelPin], actions: &mut Vec<Action>) {
+        let keys = self
+            .kept
+            .iter()
+            .filter(|(_, kept)| kept.pin.id.is_some_and(|id| pins.contains(&id)));
+        let keys: Vec<FileId> = keys.map(|(key, _)| *key).collect();
+        for key in keys {
+            self.release(key, actions);
         }
-        self.pinned = 0;
         self.hold_off(now);
         self.is_due = true;
     }

@@ -271,8 +271,9 @@ impl Flat {
                 detail: Some(json!({ "order": order.0 })),
                 ..none
             },
-            Input::KeeperLost => Self {
-                event: "keeper-lost",
+            Input::Unheld { pins } => Self {
+                event: "unheld",
+                detail: detail(pins),
                 ..none
             },
             Input::Tick => Self { event: "tick", ..none },

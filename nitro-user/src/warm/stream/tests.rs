@@ -77,7 +77,6 @@ impl Bench {
             model,
             part: 0,
             range,
-            task: Task::Warm,
             survey: false,
             speculative: false,
             reader: 0,
