@@ -143,6 +143,13 @@ fn measure(successors: u32, place: &Path) -> Result<()> {
         println!("{what}: {took:.3} s, handed over in {handed_over:?}; {size:.1} MB");
         Ok(())
     };
+    timed(
+        "one program more than there may be",
+        Change::Put(Row::Program {
+            number: PROGRAMS + 1,
+            name: "one more".into(),
+        }),
+    )?;
     timed("one model forgotten", Change::ForgetModel(7))?;
     timed("everything forgotten", Change::ForgetAll)?;
     Ok(())

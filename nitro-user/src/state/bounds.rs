@@ -19,7 +19,7 @@ const SPARE: u64 = 64;
 pub struct Bound {
     /// Rows.
     pub rows: u64,
-    /// Bytes of its wide column together.
+    /// Bytes of its wide column together, as they lie on disk.
     pub bytes: u64,
     /// That column's width.
     wide: &'static str,
@@ -37,6 +37,10 @@ pub struct Tally {
     /// Bytes of its wide column together.
     pub bytes: u64,
 }
+
+/// A row that is wider does not fit into its page, and begins another.
+const OVERFLOWS: u64 = 900;
+const PAGE: u64 = 4096;
 
 /// Nothing wide in it.
 const NARROW: u64 = u64::MAX;
@@ -74,7 +78,7 @@ pub const BOUNDS: [Bound; SCHEMA.len()] = [
     Bound {
         rows: 65_536,
         bytes: 64 << 20,
-        wide: "length(runs)",
+        wide: "length(runs) + 4096 * (length(runs) > 900)",
         weights: ("weight, at", "orders"),
         key: &["model", "program"],
     },
@@ -97,7 +101,10 @@ const fn narrow(rows: u64, weights: (&'static str, &'static str), key: &'static 
 pub fn width(row: &Row) -> u64 {
     match row {
         Row::Model { path, .. } => path.as_os_str().len() as u64,
-        Row::Order(order) => order.runs.len() as u64 * tables::MOST_RUN,
+        Row::Order(order) => {
+            let most = order.runs.len() as u64 * tables::MOST_RUN;
+            if most > OVERFLOWS { most + PAGE } else { most }
+        }
         _ => 0,
     }
 }

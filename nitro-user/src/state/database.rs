@@ -27,17 +27,20 @@ const VERSION: i64 = 1;
 /// Somebody else's transaction is waited for so long.
 const BUSY: Duration = Duration::from_secs(2);
 
-/// What may be done about a database that is to be opened, all in all …
+/// Reading a file from its beginning to its end takes so long at most, and looking at what is in it so long again …
 const OPENING: Duration = Duration::from_secs(10);
 
-/// … and to look for damage that reading would not come across. Half a second for a full one; see `examples/state_million.rs`.
+/// … with so long for damage that reading would not come across. All of it takes half a second where all tables are full: `examples/state_million.rs`.
 const CHECKING: Duration = Duration::from_secs(3);
 
 /// Instructions of SQLite between two looks at the clock: some ten microseconds.
 const LOOK: i32 = 1000;
 
-/// Pages that the file has at most: 512 MiB, twice what the bounds of the tables allow.
+/// Pages that the file has at most: 512 MiB, more than the bounds of the tables allow.
 const MOST_PAGES: i64 = 1 << 17;
+
+/// Memory that SQLite takes at most; it needs some 30 MiB to find the program that has done nothing for longest, and else the 2 MiB of its page cache.
+const MOST_MEMORY: usize = 128 << 20;
 
 /// Pages that are free before they are given back, if they are a quarter of all.
 const MOST_FREE: i64 = 16;
@@ -56,6 +59,10 @@ impl From<rusqlite::Error> for Trouble {
         match Kind::of(&error) {
             Kind::Passing if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
                 Self::Unreadable(format!("it takes more than {} s", OPENING.as_secs()))
+            }
+            // The kernel has always some to give: it is the bound that was met.
+            Kind::Passing if error.sqlite_error_code() == Some(ErrorCode::OutOfMemory) => {
+                Self::Strange("it takes too much memory".into())
             }
             Kind::Passing => Self::Unreadable(words(&error)),
             Kind::Damage | Kind::Other => Self::Strange(words(&error)),
@@ -125,9 +132,9 @@ impl Database {
     /// # Errors
     /// [`Trouble`].
     pub fn open(path: &Path) -> Result<(Self, tables::Loaded), Trouble> {
-        let began = Instant::now();
         let in_words = |error: io::Error| Trouble::Unreadable(error.to_string());
         let versions = read_through(path).map_err(in_words)?;
+        let began = Instant::now();
         let mut database = Self {
             connection: connect(path)?,
         };
@@ -318,7 +325,8 @@ fn read_through(path: &Path) -> io::Result<[u8; 2]> {
     let mut header = Vec::new();
     file.by_ref().take(20).read_to_end(&mut header)?;
     let mut block = vec![0; 1 << 20];
-    while file.read(&mut block)? > 0 {}
+    let began = Instant::now();
+    while began.elapsed() < OPENING && file.read(&mut block)? > 0 {}
     Ok(header[18.min(header.len())..].try_into().unwrap_or_default())
 }
 
@@ -353,8 +361,10 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     ] {
         connection.set_limit(limit, most)?;
     }
-    // None of these looks at the file.
-    connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")?;
+    // None of these looks at the file. The last one holds for all of SQLite in this process.
+    connection.execute_batch(&format!(
+        "PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA hard_heap_limit = {MOST_MEMORY}"
+    ))?;
     Ok(connection)
 }
 

@@ -143,6 +143,29 @@ fn what_is_in_it_beside_our_tables_makes_it_another_s() {
 }
 
 #[test]
+fn a_schema_that_takes_more_memory_than_it_may_is_put_aside() {
+    const ALONE: &str = "NITRO_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        // The bound holds for all databases of a process: the other tests' would meet it too.
+        let name = "state::tests::damaged::a_schema_that_takes_more_memory_than_it_may_is_put_aside";
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        let done = alone.args([name, "--exact"]).env(ALONE, "1").output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        return;
+    }
+    let checks = "1 + ".repeat(25);
+    let columns: String = (0..25)
+        .map(|column| format!(", c{column} INTEGER CHECK({checks}1)"))
+        .collect();
+    let many = format!(
+        "PRAGMA writable_schema = ON; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
+         INSERT INTO sqlite_schema SELECT 'table', 't' || i, 't' || i, 2, 'CREATE TABLE t' || i || '(a{columns})' FROM n"
+    );
+    let (_, trouble) = opens(&made_with(true, &many));
+    assert!(trouble.unwrap().contains("too much memory"));
+}
+
+#[test]
 fn rows_that_cannot_be_are_left_out_and_the_others_are_read() {
     let bad = "
         INSERT INTO models VALUES(-1, 0, x'2f61'), (0, 0, x'2f61'), (4294967296, 0, x'2f61'), (30, 0, x''), (31, 0, x'61'), (32, 0, x'2f0061');
