@@ -107,7 +107,7 @@ fn parse(path: &Path) -> Result<Option<Vec<Row>>, String> {
     let rows = kept.devices.into_iter().take(MOST_DEVICES);
     let rows = rows.map(|(identity, Entry { knowledge, heard })| Row::Device {
         identity,
-        knowledge,
+        knowledge: knowledge.plausible(),
         at: heard,
     });
     Ok(Some(rows.filter(is_plausible).collect()))

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     catalog::model::LayoutKind,
-    engine::learn::row::{Lead, MOST_CONTEXT, MOST_RUNS, Number, Order, Row, Run, Successor},
+    engine::{
+        learn::row::{Lead, MOST_CONTEXT, MOST_RUNS, Number, Order, Row, Run, Successor},
+        plan::device::Knowledge,
+    },
 };
 
 /// Bytes that a run takes, at most: three numbers of seven bits a byte.
@@ -320,7 +323,9 @@ fn read(at: usize, found: &Found<'_>) -> Option<Row> {
         _ => Row::Device {
             identity: value(found, 0)?.as_str().ok()?.to_owned(),
             at: seconds(found, 1)?,
-            knowledge: serde_json::from_str(value(found, 2)?.as_str().ok()?).ok()?,
+            knowledge: serde_json::from_str::<Knowledge>(value(found, 2)?.as_str().ok()?)
+                .ok()?
+                .plausible(),
         },
     };
     Some(row)

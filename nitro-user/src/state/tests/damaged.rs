@@ -186,6 +186,15 @@ fn rows_that_cannot_be_are_left_out_and_the_others_are_read() {
 }
 
 #[test]
+fn what_no_device_does_is_not_believed() {
+    let dir = directory();
+    let strange = "INSERT INTO devices VALUES('x', 0, '{\"rate\":-1.0,\"maps_alone\":2e8,\"later\":[1]}')";
+    fs::write(dir.path().join("state.db"), made_with(true, strange)).unwrap();
+    let known = open_quietly(dir.path()).store.recall("x").unwrap();
+    assert_eq!((known.rate, known.maps_alone), (None, Some(Rate(2e8))));
+}
+
+#[test]
 fn a_value_that_is_huge_is_not_read() {
     let (_, trouble) = opens(&made_with(true, "INSERT INTO models VALUES(99, 0, zeroblob(50000000))"));
     assert!(trouble.unwrap().contains("too big"));

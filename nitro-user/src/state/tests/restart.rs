@@ -272,13 +272,18 @@ fn the_devices_of_an_earlier_version_are_taken_over_once() {
     let text = br#"{"version":1,"devices":{
         "wwid one":{"rate":5e8,"reads_alone":null,"maps_alone":1e8,"reads_setback":{"times":2,"rest":1},"heard":1700000000},
         "from the future":{"rate":1e400,"heard":99999999999999},
-        "two":{"heard":17}}}"#;
+        "two":{"rate":-1.0,"heard":17}}}"#;
     let good = String::from_utf8(text.to_vec()).unwrap().replace("1e400", "1e9");
     fs::write(&old, &good).unwrap();
     let heard = open_quietly(dir.path());
     assert_eq!(heard.rows.len(), 2);
     let known = heard.store.recall("wwid one").unwrap();
     assert_eq!((known.rate, known.reads_setback.rest), (Some(Rate(5e8)), 1));
+    assert_eq!(
+        heard.store.recall("two").unwrap().rate,
+        None,
+        "no device reads backwards"
+    );
     drop(heard);
     assert_eq!(names(dir.path()), ["devices.json.old", "state.db"]);
     assert_eq!(fs::read_to_string(&kept).unwrap(), good);
