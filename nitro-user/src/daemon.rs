@@ -54,7 +54,7 @@ use crate::{
         status::{AutoStatus, DirectoryStatus},
     },
     source::{attach::Attachment, ebpf::Options, events::EventSource},
-    state::devices::DeviceStore,
+    state::store::{Opened, Store},
     sys::{
         clock,
         confine::Confined,
@@ -77,6 +77,9 @@ const SERVERS: Duration = Duration::from_secs(3);
 
 /// How long the clients of the control socket have to hear that the agent stops.
 const GOODBYE: Duration = Duration::from_millis(200);
+
+/// How long the agent's end waits for what was learned to be written: a few flushes of a disk that others keep busy.
+const WRITTEN: Duration = Duration::from_secs(2);
 
 /// What the agent says of itself when it is ready.
 #[derive(Clone, Debug, Serialize)]
@@ -297,17 +300,17 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
     let (tell, mut outcomes) = mpsc::channel(1024);
     let (answer, mut answers) = mpsc::channel(1024);
     let directory = config.state.clone();
-    let kept = if config.dry_run {
-        DeviceStore::forgetful()
+    let (store, learned) = if config.dry_run {
+        (Store::forgetful(), Vec::new())
     } else {
-        let Some(opened) = signals.unless_stopped(move || DeviceStore::open(&directory)).await? else {
+        let Some(opened) = signals.unless_stopped(move || Store::open(&directory)).await? else {
             return Ok(());
         };
-        let (store, trouble) = opened.context("cannot keep what is learned of devices")?;
-        if let Some(trouble) = trouble {
+        let Opened { store, rows, troubles } = opened.context("cannot keep what is learned")?;
+        for trouble in troubles {
             tracing::warn!("{trouble}");
         }
-        store
+        (store, rows)
     };
     let mut wiring = Wiring::new(
         &config,
@@ -315,7 +318,7 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         (catalog, lent),
         tell,
         answer,
-        kept,
+        (store, learned),
         accountant,
     )?;
     wiring.finder = finder;
@@ -408,6 +411,6 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
     drop(source);
     server.stop(GOODBYE).await;
     // A disk that hangs does not keep the agent.
-    let _ = tokio::time::timeout(GOODBYE, written).await;
+    let _ = tokio::time::timeout(WRITTEN, written).await;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask dist`: the agent as one static binary, and with it what is handed out, below `target/dist`.
 
-use std::{path::PathBuf, process::Command};
+use std::{ffi::OsString, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -38,14 +38,29 @@ pub fn built_statically(package: &str, binary: &str, settings: &[(&str, &str)]) 
         other => bail!("a static binary is built on x86-64, not on {other}"),
     };
     add(triple)?;
+    let (variable, compiler) = c_compiler(triple)?;
     run(cargo()
         .args(["build", "--release", "--quiet", "--locked", "--target", triple])
         .args(["--package", package, "--bin", binary])
         // Nothing in it that debuggers alone read: a third of the size.
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env(variable, compiler)
         .envs(settings.iter().copied()))?;
     Ok(target().join(triple).join("release").join(binary))
+}
+
+/// The C compiler for `triple`, which SQLite is compiled with, and the variable that names it to the `cc` crate: what the user has set it to, else musl's own.
+fn c_compiler(triple: &str) -> Result<(String, OsString)> {
+    let variable = format!("CC_{}", triple.replace('-', "_"));
+    let compiler = std::env::var_os(&variable).unwrap_or_else(|| "musl-gcc".into());
+    let works = Command::new(&compiler).arg("--version").output();
+    if !works.is_ok_and(|answer| answer.status.success()) {
+        bail!(
+            "a C compiler for {triple} is needed, and {compiler:?} does not run: install musl-tools (Debian, Ubuntu), musl-gcc (Fedora) or musl (Arch), or set {variable}"
+        );
+    }
+    Ok((variable, compiler))
 }
 
 /// Has the standard library for `triple`, by rustup if it is not there.

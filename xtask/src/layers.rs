@@ -27,7 +27,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "units",
         ],
     ),
-    ("state", &["state", "engine::plan::device", "units"]),
+    // Values that the engine hands out; for its tests also the filter that it works behind.
+    (
+        "state",
+        &[
+            "state",
+            "engine::learn::row",
+            "engine::plan::device",
+            "catalog::model",
+            "sys::filter",
+            "units",
+        ],
+    ),
     ("sim", &["sim", "engine", "catalog::model", "units"]),
     // Values of what happened; for its tests also what a receipt is made of.
     (

@@ -23,7 +23,11 @@ use crate::{
     },
     config::Config,
     discover::service::Service,
-    engine::{Action, Engine, Input, Outcome, Policy, input::StepEnd},
+    engine::{
+        Action, Engine, Input, Outcome, Policy,
+        input::StepEnd,
+        learn::row::{Change, Row},
+    },
     observe::{
         history::{History, Kept},
         status::DirectoryStatus,
@@ -35,7 +39,7 @@ use crate::{
         fanotify::Named,
         process::{Answer, ProcessReader, Question},
     },
-    state::devices::DeviceStore,
+    state::store::Store,
     sys::{clock, threads},
     trace::Record,
     units::{FileId, Moment},
@@ -69,7 +73,9 @@ pub struct Wiring {
     /// Files to be watched whose places are not known yet, and whether some were asked for.
     unplaced: VecDeque<FileId>,
     placing: bool,
-    devices: DeviceStore,
+    store: Store,
+    /// All that was kept when the agent began.
+    pub(super) learned: Vec<Row>,
     /// What identifies a device beyond a restart, by its number.
     identities: HashMap<u32, String>,
     pub(super) history: History,
@@ -97,7 +103,7 @@ impl Wiring {
         catalog: (LetGo<Catalogs>, LentFiles),
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
-        devices: DeviceStore,
+        (store, learned): (Store, Vec<Row>),
         accountant: Option<Accountant>,
     ) -> std::io::Result<Self> {
         let (catalog, lent) = catalog;
@@ -123,7 +129,8 @@ impl Wiring {
             named: HashMap::new(),
             unplaced: VecDeque::new(),
             placing: false,
-            devices,
+            store,
+            learned,
             identities: HashMap::new(),
             history: History::default(),
             telling: Telling::default(),
@@ -217,7 +224,7 @@ impl Wiring {
             Answer::Memory(memory) => self.feed(Input::Memory(memory_of(&memory))),
             Answer::Device { device, identity } => {
                 let Some(identity) = identity else { return };
-                if let Some(knowledge) = self.devices.recall(&identity) {
+                if let Some(knowledge) = self.store.recall(&identity) {
                     self.feed(Input::Recalled { device, knowledge });
                 }
                 self.identities.insert(device, identity);
@@ -286,6 +293,7 @@ impl Wiring {
 
     /// The agent is ready.
     pub fn started(&mut self, started: Started) {
+        tracing::debug!(rows = self.learned.len(), "learned before");
         self.started = Some((started, clock::now()));
         self.processes.ask(Question::Power);
     }
@@ -390,8 +398,13 @@ impl Wiring {
                 Action::Progress { order, progress } => self.progressed(order, progress),
                 Action::Recall { device } => self.processes.ask(Question::Device(device)),
                 Action::Keep { device, knowledge } => {
-                    if let Some(identity) = self.identities.get(&device) {
-                        self.devices.keep(identity, knowledge, clock::unix_now() as u64);
+                    if let Some(identity) = self.identities.get(&device).cloned() {
+                        let at = clock::unix_now() as u64;
+                        self.keep(Change::Put(Row::Device {
+                            identity,
+                            knowledge,
+                            at,
+                        }));
                     }
                 }
                 Action::Cancel { load } => self.workers.cancel(load),
@@ -453,11 +466,16 @@ impl Wiring {
     }
 
     /// No new steps; what blocks is left to the end of the process. What is still to be written comes back.
-    pub fn stop(mut self, source: &EventSource, audience: &mut impl Audience) -> DeviceStore {
+    pub fn stop(mut self, source: &EventSource, audience: &mut impl Audience) -> Store {
         self.telling.finish(audience);
         self.recording.end(None);
         self.recording.turn(source);
         self.workers.close_all();
-        self.devices
+        self.store
+    }
+
+    /// Keeps something beyond the agent's end.
+    pub(super) fn keep(&mut self, change: Change) {
+        self.store.keep(change);
     }
 }

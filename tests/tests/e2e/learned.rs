@@ -1,8 +1,21 @@
-//! What was learned of a device: known to the next agent.
+//! What was learned: known to the next agent, whatever happens to the one before and to its state directory.
 
-use rig::{agent::Agent, tree::gguf};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use super::bed::{MIB, binary, cool, number, receipt, scenario, until};
+use nitro_user::{
+    engine::learn::row::Row,
+    state::store::{Opened, Store},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rig::{
+    agent::{Agent, AgentProcess},
+    tree::gguf,
+};
+
+use super::bed::{Bed, MIB, binary, cool, receipt, scenario, until};
 
 const SIZE: u64 = 256 * MIB;
 
@@ -35,16 +48,154 @@ fn what_was_learned_of_a_device_survives_a_restart() {
         let known = window();
         // Two seconds of 150 MiB a second, as exactly as a load of 1.7 s tells.
         assert!((200 * MIB..=400 * MIB).contains(&known), "{} MiB", known / MIB);
-        let kept = std::fs::read_to_string(state.path().join("devices.json")).unwrap();
-        let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
-        let devices = kept["devices"].as_object().unwrap();
-        assert_eq!(devices.len(), 1, "{kept:#}");
-        let (identity, entry) = devices.iter().next().unwrap();
+        assert_eq!(names(state.path()), ["state.db"]);
+        let Opened { rows, troubles, .. } = Store::open(state.path()).unwrap();
+        assert!(troubles.is_empty(), "{troubles:?}");
+        let [
+            Row::Device {
+                identity,
+                knowledge,
+                at,
+            },
+        ] = &rows[..]
+        else {
+            panic!("{rows:#?}");
+        };
         assert!(identity.starts_with("backing_file "), "{identity}");
-        assert!(
-            number(entry, "heard") > 0 && entry["rate"].as_f64().unwrap() > 1e8,
-            "{entry:#}"
+        assert!(*at > 0 && knowledge.rate.unwrap().0 > 1e8, "{knowledge:?}");
+    });
+}
+
+/// Names in a directory.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Has a load of a cold file of [`SIZE`], which takes long enough to tell something of the device.
+fn load(bed: &Bed, agent: &AgentProcess, weights: &Path) {
+    bed.limit(150);
+    cool(weights);
+    let mut reader = bed.reader(weights);
+    reader.read(4 * MIB, MIB);
+    reader.read_to_end(MIB);
+    receipt(agent, reader.end());
+}
+
+/// Devices that a state directory knows, whoever has it.
+fn devices(state: &Path) -> usize {
+    let opened = Store::open(state).unwrap();
+    let is_device = |row: &&Row| matches!(row, Row::Device { .. });
+    opened.rows.iter().filter(is_device).count()
+}
+
+#[test]
+fn a_killed_agent_has_kept_what_it_learned_and_kept_it_confined() {
+    scenario(384, |bed| {
+        let tree = gguf::single(&bed.dir("models"), "model", 1, SIZE).unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let agent = || bed.start(Agent::new(&binary(), bed.disk.path()).state(state.path()));
+        let first = agent();
+        load(bed, &first, &tree.files[0]);
+        until("what was learned is on disk", || {
+            state.path().join("state.db").exists() && devices(state.path()) == 1
+        });
+        let process = first.pid().unwrap();
+        let writer = fs::read_dir(format!("/proc/{process}/task"))
+            .unwrap()
+            .flatten()
+            .find(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "nitro-state"));
+        let status = fs::read_to_string(writer.unwrap().path().join("status")).unwrap();
+        assert!(status.contains("Seccomp:\t2"), "{status}");
+        kill(Pid::from_raw(process as i32), Signal::SIGKILL).unwrap();
+        drop(first);
+        let second = agent();
+        assert!(warnings(&second).is_empty(), "{:?}", warnings(&second));
+        assert!(second.stop().unwrap().status.success());
+        assert_eq!(
+            (devices(state.path()), names(state.path())),
+            (1, vec!["state.db".to_owned()])
         );
+    });
+}
+
+/// What an agent has warned of its state.
+fn warnings(agent: &AgentProcess) -> Vec<String> {
+    let lines = agent.lines().into_iter();
+    lines
+        .filter(|line| line.contains("WARN") && line.contains("learn"))
+        .collect()
+}
+
+#[test]
+fn a_state_that_is_damaged_is_put_aside_with_one_warning() {
+    scenario(384, |bed| {
+        let tree = gguf::single(&bed.dir("models"), "model", 1, SIZE).unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let database = state.path().join("state.db");
+        fs::write(&database, vec![0xa5; 100_000]).unwrap();
+        let agent = bed.start(Agent::new(&binary(), bed.disk.path()).state(state.path()));
+        let warnings = warnings(&agent);
+        assert!(
+            matches!(&warnings[..], [one] if one.contains("state.db.old") && one.contains("anew")),
+            "{warnings:?}"
+        );
+        load(bed, &agent, &tree.files[0]);
+        assert!(agent.stop().unwrap().status.success());
+        assert_eq!(
+            fs::read(state.path().join("state.db.old")).unwrap(),
+            vec![0xa5; 100_000]
+        );
+        assert_eq!(devices(state.path()), 1);
+    });
+}
+
+#[test]
+fn a_directory_of_somebody_else_s_and_one_of_a_service_s_user_are_written_to() {
+    const NOBODY: u32 = 65534;
+    scenario(384, |bed| {
+        let tree = gguf::single(&bed.dir("models"), "model", 1, SIZE).unwrap();
+        for service in [false, true] {
+            let state = tempfile::tempdir().unwrap();
+            std::os::unix::fs::chown(state.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+            let agent = || {
+                let agent = Agent::new(&binary(), bed.disk.path()).state(state.path());
+                bed.start(if service { agent.as_service(NOBODY) } else { agent })
+            };
+            let first = agent();
+            load(bed, &first, &tree.files[0]);
+            assert!(first.stop().unwrap().status.success());
+            let mode = state.path().join("state.db").metadata().unwrap().permissions().mode();
+            assert_eq!(
+                (mode & 0o777, names(state.path()).len()),
+                (0o600, 1),
+                "service: {service}"
+            );
+            let second = agent();
+            assert!(warnings(&second).is_empty(), "{:?}", warnings(&second));
+        }
+    });
+}
+
+#[test]
+fn of_two_agents_with_one_directory_the_second_keeps_nothing_and_says_so() {
+    scenario(384, |bed| {
+        let tree = gguf::single(&bed.dir("models"), "model", 1, SIZE).unwrap();
+        let state = tempfile::tempdir().unwrap();
+        // Each has a socket of its own.
+        let agent = || bed.start(Agent::new(&binary(), bed.disk.path()).state(state.path()));
+        let (first, second) = (agent(), agent());
+        let warnings = [warnings(&first), warnings(&second)];
+        assert!(
+            matches!(&warnings, [first, second] if first.is_empty() && second.len() == 1 && second[0].contains("another agent")),
+            "{warnings:?}"
+        );
+        assert!(second.stop().unwrap().status.success());
+        load(bed, &first, &tree.files[0]);
+        assert!(first.stop().unwrap().status.success());
+        assert_eq!(devices(state.path()), 1, "what the first one learned");
     });
 }
 
