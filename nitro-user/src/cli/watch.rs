@@ -20,7 +20,7 @@ use crate::{
     daemon::{self, rights},
     source::attach::EventChoice,
     sys::{memory, power},
-    units::Size,
+    units::{ByteCount, Size},
 };
 
 /// Whose memory cgroup pays.
@@ -101,6 +101,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         auto: options.watch.iter().any(|path| is_auto(path)),
         ceiling: ceiling(options.memory)?,
         reserve: options.reserve.of(memory::total()),
+        // No flag says more yet.
+        pin: ByteCount(0),
         events: options.events,
         dry_run: options.dry_run,
         exclude: Exclude::new(&options.exclude)?,

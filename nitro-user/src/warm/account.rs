@@ -11,14 +11,14 @@ use std::{
     collections::{HashMap, HashSet},
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     process::{Child, Command, Stdio},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use super::{Warmer, read::Read, readahead::Readahead};
 use crate::{
@@ -28,7 +28,8 @@ use crate::{
         cgroup::MemoryGroup,
         confine::confine,
         fork::{self, Copy},
-        page_cache, pass,
+        page_cache,
+        pass::{self, hear, say},
     },
     units::ByteRange,
 };
@@ -71,17 +72,6 @@ enum Reply {
     Failed(i32),
 }
 
-fn say<T: Serialize>(socket: impl AsFd, message: &T, descriptor: Option<i32>) -> io::Result<()> {
-    pass::send(socket, &serde_json::to_vec(message)?, descriptor)
-}
-
-fn hear<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Option<OwnedFd>)>> {
-    let Some((bytes, descriptor)) = pass::receive(socket)? else {
-        return Ok(None);
-    };
-    Ok(Some((serde_json::from_slice(&bytes)?, descriptor)))
-}
-
 /// The helpers' parent, as the agent sees it. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Accountant {
@@ -90,13 +80,23 @@ pub struct Accountant {
     helpers: Helpers,
 }
 
-/// Process ids of the helpers: what they read, nobody else has read. Shared with whoever is told of accesses.
+/// Process ids of the helpers, and of those that hold pins: what they touch, nobody else has read. Shared with whoever is told of accesses.
 #[derive(Clone, Debug, Default)]
 pub struct Helpers(Arc<Mutex<HashSet<u32>>>);
 
 impl Helpers {
-    fn add(&self, process: u32) {
+    pub(super) fn add(&self, process: u32) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(process);
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<u32> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect()
     }
 
     /// Whether this is one.
