@@ -1,6 +1,7 @@
 //! Who uses files, asked now and then: see [`users`].
 //!
-//! Looking at all processes takes milliseconds for each hundred of them, and waits for their memory locks: so it has a thread of its own, with a queue of questions.
+//! Looking at all processes takes some 5 ms for each hundred of them, and waits for their memory locks, one of which may be held for as long as a server is dead: so it has a thread of
+//! its own, which the end of the agent must not wait for.
 
 use std::{path::Path, sync::mpsc::SyncSender, thread::JoinHandle, time::Duration};
 

@@ -85,7 +85,7 @@ impl Evictor {
         self.running
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
             .map_err(|_| Busy)?;
-        let (running, outcomes, own) = (self.running.clone(), self.outcomes.clone(), self.own.all());
+        let (running, outcomes, own) = (self.running.clone(), self.outcomes.clone(), self.own.living());
         let work = move || {
             let done = evict_unused(request, own);
             running.fetch_sub(1, Ordering::AcqRel);

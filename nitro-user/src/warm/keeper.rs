@@ -119,6 +119,7 @@ pub struct Keeper {
     keepers: Helpers,
     books: Books,
     most: ByteCount,
+    allowance: Allowance,
 }
 
 impl Keeper {
@@ -149,6 +150,8 @@ impl Keeper {
             keepers,
             books: Books::open(),
             most,
+            // What is started has the rights of this thread, as they are now.
+            allowance: allowance(),
         })
     }
 
@@ -174,7 +177,7 @@ impl Keeper {
 
     /// What there will be less of than was asked for, in words; `None` where all can be had.
     pub fn doubt(&self) -> Option<String> {
-        let limit = allowance().most?;
+        let limit = self.allowance.most?;
         (limit < self.most).then(|| {
             format!(
                 "no more than {limit} can be pinned (RLIMIT_MEMLOCK): run it as root, or as a service with CAP_IPC_LOCK in AmbientCapabilities= or with LimitMEMLOCK=infinity"
@@ -272,9 +275,12 @@ impl Hired {
             ..
         } = self;
         drop(socket);
+        let keepers = parent.processes();
         let parent = parent.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = say(&*parent, &Ask::Ended { process }, None).and_then(|()| hear(&*parent));
-        asked.ok().flatten().map(|(end, _)| end).unwrap_or_default()
+        let end = asked.ok().flatten().map(|(end, _)| end).unwrap_or_default();
+        keepers.leaves(process);
+        end
     }
 }
 

@@ -92,7 +92,7 @@ fn agent_of_another_user() {
                 println!("refused: {}", refused.why);
             }
             (MIB, 0, None) => {
-                let keeper = bed.pins.processes().all()[0];
+                let keeper = bed.pins.processes().living()[0];
                 assert_eq!(status(keeper, "Uid").split_whitespace().next(), Some("65533"));
                 assert_eq!(status(keeper, "CapEff"), "0000000000004000");
                 assert_eq!(status_bytes(keeper, "VmLck"), MIB);
@@ -141,7 +141,7 @@ fn what_is_charged_to_a_limit_of_others_is_refused_until_it_is_on_our_account() 
                     ranges: [ByteRange::new(0, SIZE)].into_iter().collect::<Ranges>(),
                     opener: opener(&path),
                 };
-                let outcome = evict_unused(vec![eviction], bed.pins.processes().all()).remove(0);
+                let outcome = evict_unused(vec![eviction], bed.pins.processes().living()).remove(0);
                 let gone = Evicted {
                     dropped: SIZE,
                     ..Evicted::default()

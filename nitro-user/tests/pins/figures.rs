@@ -48,7 +48,7 @@ fn costs() {
         let began = Instant::now();
         let held = bed.hold(id, 0, GIB);
         println!("{how}: holding {held:?}: {:.1} ms, all together", seconds(began));
-        let keeper = bed.pins.processes().all()[0];
+        let keeper = bed.pins.processes().living()[0];
         for (name, process) in [("parent", bed.parent), ("keeper", keeper)] {
             let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap();
             let wanted = ["Rss:", "Pss_Anon:", "Private_Dirty:", "Private_Clean:"];
@@ -71,7 +71,7 @@ fn costs() {
     let small = bed.open(9, file.path());
     bed.hold(small, 0, 4096);
     println!("a keeper made, and 4 KiB held: {:.2} ms", seconds(began));
-    let keeper = bed.pins.processes().all().pop().unwrap();
+    let keeper = bed.pins.processes().living().pop().unwrap();
     println!(
         "holding 4 KiB: RssAnon {}, RssFile {}",
         status(keeper, "RssAnon"),

@@ -27,11 +27,11 @@ use self::bed::{MIB, SIZE, base, inner, inside, lives, opener, resident, scenari
 fn what_is_held_is_locked_by_a_process_that_may_do_nothing_else_and_goes_first() {
     scenario(|mut bed| {
         let file = bed.file(SIZE);
-        assert_eq!(bed.pins.processes().all(), [0; 0], "nothing is held");
+        assert_eq!(bed.pins.processes().living(), [0; 0], "nothing is held");
         let id = bed.open(1, file.path());
         assert_eq!(bed.hold(id, 0, SIZE), (SIZE, 0, None));
         assert_eq!(bed.pins.held(), ByteCount(SIZE));
-        let [keeper] = bed.pins.processes().all()[..] else {
+        let [keeper] = bed.pins.processes().living()[..] else {
             panic!("one process for one file system");
         };
         assert_eq!(status_bytes(keeper, "VmLck"), SIZE);
@@ -128,7 +128,7 @@ fn a_process_that_is_killed_is_told_with_its_pins_and_another_one_holds_the_next
         let (one, other) = (bed.open(1, one.path()), bed.open(2, other.path()));
         bed.hold(one, 0, SIZE);
         bed.hold(other, 0, MIB);
-        let keepers = bed.pins.processes().all();
+        let keepers = bed.pins.processes().living();
         assert_eq!(keepers.len(), 1);
         bed::kill(keepers[0]);
         match bed.next() {
@@ -148,7 +148,7 @@ fn a_process_that_is_killed_is_told_with_its_pins_and_another_one_holds_the_next
         let again = bed.file(MIB);
         let id = bed.open(3, again.path());
         assert_eq!(bed.hold(id, 0, MIB), (MIB, 0, None));
-        assert_ne!(bed.pins.processes().all(), keepers);
+        assert_ne!(bed.pins.processes().living(), keepers);
     });
 }
 
@@ -158,7 +158,7 @@ fn everything_ends_with_the_agent_however_it_ends() {
         let file = bed.file(MIB);
         let id = bed.open(1, file.path());
         bed.hold(id, 0, MIB);
-        let (keepers, parent) = (bed.pins.processes().all(), bed.parent);
+        let (keepers, parent) = (bed.pins.processes().living(), bed.parent);
         drop(bed);
         within("both have ended", || !lives(keepers[0]) && !lives(parent));
 
@@ -180,7 +180,7 @@ fn agent_that_is_killed() {
         let file = bed.file(MIB);
         let id = bed.open(1, file.path());
         bed.hold(id, 0, MIB);
-        println!("holding {} {}", bed.pins.processes().all()[0], bed.parent);
+        println!("holding {} {}", bed.pins.processes().living()[0], bed.parent);
         // What is in a test's own directory goes with its killer.
         fs::remove_file(file.path()).unwrap();
         loop {
@@ -270,7 +270,7 @@ fn each_file_system_has_a_process_of_its_own() {
         let here = bed.file(MIB);
         let (one, other) = (bed.open(1, &path), bed.open(2, here.path()));
         assert_eq!(bed.hold(one, 0, MIB).0 + bed.hold(other, 0, MIB).0, 2 * MIB);
-        let keepers = bed.pins.processes().all();
+        let keepers = bed.pins.processes().living();
         assert_eq!(keepers.len(), 2);
         let holder = keepers.iter().find(|keeper| bed::maps(**keeper, &path)).unwrap();
         bed::kill(*holder);
