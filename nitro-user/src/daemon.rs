@@ -201,7 +201,10 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         starter,
         confined,
         accountant,
+        keeper,
     } = rights;
+    // Nothing is pinned yet.
+    drop(keeper);
     for refused in &confined.refused {
         tracing::debug!("a right was not given up: {refused}");
     }

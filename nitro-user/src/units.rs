@@ -2,9 +2,13 @@
 //!
 //! Pure values; parsing and printing of sizes and names is here so that every command reads and writes them alike.
 
+mod ranges;
+
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::ranges::Ranges;
 
 /// Bytes of one warming step: see [`nitro_common::STEP_BYTES`].
 pub const STEP: u64 = nitro_common::STEP_BYTES;
@@ -153,6 +157,13 @@ impl ByteRange {
             end: start.saturating_add(STEP).min(size),
         }
     }
+    /// What it has in common with another one; empty where that is nothing.
+    pub fn common(self, other: Self) -> Self {
+        Self {
+            start: self.start.max(other.start),
+            end: self.end.min(other.end),
+        }
+    }
     /// Its length in bytes.
     pub const fn len(self) -> u64 {
         self.end.saturating_sub(self.start)
@@ -170,6 +181,11 @@ impl ByteRange {
         }
     }
 }
+
+/// A pin: what is held in memory of one file. Whoever asks for it chooses the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PinId(pub u64);
 
 /// A throughput.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     bench::{readers, store},
     config::ConfigError,
-    warm::account,
+    warm::{account, keeper},
 };
 
 /// Makes large read-mostly files load at the speed of the device the first time.
@@ -94,6 +94,9 @@ enum Command {
     /// Started by the agent: makes the processes that warm on others' account.
     #[command(name = account::SUBCOMMAND, hide = true)]
     AccountHelper,
+    /// Started by the agent: makes the processes that hold pins.
+    #[command(name = keeper::SUBCOMMAND, hide = true)]
+    PinKeeper,
 }
 
 /// Carries a command line out; what the process ends with.
@@ -122,6 +125,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Trace(options)) => trace::run(&options),
         Some(Command::Replay(options)) => replay::run(&options),
         Some(Command::AccountHelper) => Ok(account::parent()?),
+        Some(Command::PinKeeper) => Ok(keeper::parent()?),
         None => watch::run(cli.watch),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -20,7 +20,11 @@ use crate::{
         capability::{self, Feature},
         confine::{self, Confined},
     },
-    warm::account::Accountant,
+    units::ByteCount,
+    warm::{
+        account::{Accountant, Helpers},
+        keeper::Keeper,
+    },
 };
 
 /// What is left after the rights have been given up, and who still has all.
@@ -32,6 +36,8 @@ pub struct Rights {
     pub(super) confined: Confined,
     /// Makes the processes that warm on others' account, where that was asked for: another program, with rights of its own.
     pub(super) accountant: Option<Accountant>,
+    /// Makes the processes that hold pins, where something is to be held: another program, too.
+    pub(super) keeper: Option<Keeper>,
 }
 
 /// Gives up what `config` does not need, for this thread and all that it will start. To be called before there is another thread.
@@ -45,12 +51,22 @@ pub fn prepare(config: &Config) -> anyhow::Result<Rights> {
         true => Some(Accountant::start().context("cannot start the process that warms on others' account")?),
         false => None,
     };
+    // The same, and who is charged for pages is to be seen by none who has given up CAP_SYS_ADMIN. Both kinds of processes are the agent's own to whoever hears of accesses.
+    let keeper = match config.pin > ByteCount(0) && !config.dry_run {
+        true => {
+            let own = accountant.as_ref().map_or_else(Helpers::default, Accountant::helpers);
+            let started = Keeper::start(config.pin, own);
+            Some(started.context("cannot start the process that holds what is pinned")?)
+        }
+        false => None,
+    };
     let starter = Starter::begin().context("cannot start a thread")?;
     let confined = confine::confine(&features(config));
     Ok(Rights {
         starter,
         confined,
         accountant,
+        keeper,
     })
 }
 

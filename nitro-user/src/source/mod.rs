@@ -13,3 +13,4 @@ pub mod price;
 pub mod process;
 mod refusal;
 pub mod tracefs;
+pub mod users;

@@ -18,6 +18,8 @@ pub enum Feature {
     Elsewhere,
     /// Joining a memory cgroup whose directory belongs to somebody else.
     OthersGroups,
+    /// Locking more in memory than `RLIMIT_MEMLOCK` allows: of the process that holds pins, not of the agent.
+    Pins,
 }
 
 impl Feature {
@@ -29,6 +31,7 @@ impl Feature {
             Self::Files => &[Capability::CAP_DAC_READ_SEARCH, Capability::CAP_FOWNER],
             Self::Processes => &[Capability::CAP_SYS_PTRACE],
             Self::Elsewhere | Self::OthersGroups => &[Capability::CAP_DAC_OVERRIDE],
+            Self::Pins => &[Capability::CAP_IPC_LOCK],
         }
     }
 }
@@ -99,9 +102,24 @@ fn stands_for(wanted: Capability) -> Capability {
 /// What the kernel refused, in words; the rest was given up. The bounding set can be refused to a thread without `CAP_SETPCAP`: then it bounds nothing, as long as the
 /// thread starts no program.
 pub fn keep(features: &[Feature]) -> (Vec<String>, Result<(), String>) {
+    let needed: Vec<Feature> = ALWAYS.iter().chain(features).copied().collect();
+    keep_only(&needed)
+}
+
+/// The same, for a process that does none of the agent's ordinary work.
+///
+/// # Errors
+/// As [`keep`].
+pub fn keep_only(features: &[Feature]) -> (Vec<String>, Result<(), String>) {
     let permitted = caps::read(None, CapSet::Permitted).unwrap_or_default();
     let kept = kept(features, &permitted);
     give_up_all_but(&kept)
+}
+
+/// Whether this thread may use what `feature` takes.
+pub fn has(feature: Feature) -> bool {
+    let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
+    feature.capabilities().iter().all(|wanted| effective.contains(wanted))
 }
 
 /// Gives up every capability of this thread.
@@ -110,7 +128,7 @@ pub fn keep_none() -> (Vec<String>, Result<(), String>) {
 }
 
 fn kept(features: &[Feature], permitted: &CapsHashSet) -> CapsHashSet {
-    let wanted = ALWAYS.iter().chain(features).flat_map(|feature| feature.capabilities());
+    let wanted = features.iter().flat_map(|feature| feature.capabilities());
     let there = wanted.filter_map(|wanted| {
         let itself = permitted.contains(wanted).then_some(*wanted);
         itself.or_else(|| permitted.get(&stands_for(*wanted)).copied())
@@ -179,12 +197,13 @@ mod tests {
     fn what_is_kept_is_what_is_needed_and_was_there() {
         use Capability::*;
         let usual = [CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_SYS_PTRACE];
-        assert_eq!(kept(&[], &caps::all()), set(&usual));
-        assert_eq!(kept(&[], &set(&[CAP_FOWNER, CAP_BPF])), set(&[CAP_FOWNER]));
+        assert_eq!(kept(ALWAYS, &caps::all()), set(&usual));
+        assert_eq!(kept(ALWAYS, &set(&[CAP_FOWNER, CAP_BPF])), set(&[CAP_FOWNER]));
+        assert_eq!(kept(&[Feature::Pins], &caps::all()), set(&[CAP_IPC_LOCK]));
         // Of those who may override, nobody need search.
         let container = set(&[CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN]);
-        assert_eq!(kept(&[], &container), set(&[CAP_DAC_OVERRIDE, CAP_FOWNER]));
-        let elsewhere = kept(&[Feature::Elsewhere], &caps::all());
+        assert_eq!(kept(ALWAYS, &container), set(&[CAP_DAC_OVERRIDE, CAP_FOWNER]));
+        let elsewhere = kept(&[ALWAYS, &[Feature::Elsewhere]].concat(), &caps::all());
         assert_eq!(
             names(&elsewhere),
             [

@@ -25,6 +25,15 @@ pub struct MemoryGroup {
     version: Version,
 }
 
+/// A limit on the way up from a memory cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitAt {
+    /// The cgroup that has it, as in /proc/PID/cgroup.
+    pub name: String,
+    /// What it allows.
+    pub bytes: ByteCount,
+}
+
 /// Of the control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Version {
@@ -147,6 +156,49 @@ impl MemoryGroup {
         levels.min().map(ByteCount)
     }
 
+    /// The nearest limit from here up that does not bind `other` as well: what its members have against it is theirs alone.
+    ///
+    /// # Errors
+    /// A limit cannot be read that is there.
+    pub fn limit_apart_from(&self, other: &Self) -> io::Result<Option<LimitAt>> {
+        let relative = |group: &Self| PathBuf::from(group.name.trim_start_matches('/'));
+        let (below, theirs) = (relative(self), relative(other));
+        let shared = |level: &Path| self.mount == other.mount && theirs.starts_with(level);
+        for level in below.ancestors().filter(|level| !shared(level)) {
+            let mut least = None;
+            for file in self.version.limits() {
+                let text = match fs::read_to_string(self.mount.join(level).join(file)) {
+                    // The controller is off there.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    text => text?,
+                };
+                let limit = text.trim().parse().ok().filter(|limit| *limit < NO_LIMIT);
+                least = least.into_iter().chain(limit).min();
+            }
+            if let Some(limit) = least {
+                return Ok(Some(LimitAt {
+                    name: Path::new("/").join(level).to_string_lossy().into_owned(),
+                    bytes: ByteCount(limit),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where its hierarchy is mounted.
+    pub fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// The group of the same hierarchy whose directory this is; `None` for a name that is no text, and for what is elsewhere.
+    pub fn beside(&self, directory: &Path) -> Option<Self> {
+        let name = directory.strip_prefix(&self.mount).ok()?.to_str()?;
+        Some(Self {
+            name: format!("/{name}"),
+            ..self.clone()
+        })
+    }
+
     /// Moves this process into it.
     ///
     /// # Errors
@@ -234,6 +286,47 @@ mod tests {
         assert_eq!((one.left(), one.room()), (Some(ByteCount(100)), Some(ByteCount(300))));
         fs::write(one.directory().join("memory.limit_in_bytes"), "9223372036854771712").unwrap();
         assert_eq!(one.left(), None, "its way to say that there is none");
+    }
+
+    #[test]
+    fn a_limit_that_binds_us_too_is_not_theirs_alone() {
+        for (version, file, none) in [
+            (Version::One, "memory.limit_in_bytes", "9223372036854771712\n"),
+            (Version::Two, "memory.max", "max\n"),
+        ] {
+            let mount = tempfile::tempdir().unwrap();
+            let theirs = group(mount.path(), version, &[(file, none)]);
+            let top = theirs.beside(mount.path()).unwrap();
+            let cousin = theirs.beside(&mount.path().join("a/c")).unwrap();
+            assert_eq!((top.name(), cousin.name()), ("/", "/a/c"));
+            let apart = |other: &MemoryGroup| theirs.limit_apart_from(other).unwrap();
+            assert_eq!(apart(&top), None);
+            fs::write(mount.path().join("a").join(file), "5000\n").unwrap();
+            let above = LimitAt {
+                name: "/a".into(),
+                bytes: ByteCount(5000),
+            };
+            assert_eq!(apart(&top), Some(above));
+            assert_eq!(
+                apart(&cousin),
+                None,
+                "the kernel looks for somebody to kill below /a, and finds us"
+            );
+            fs::write(theirs.directory().join(file), "300\n").unwrap();
+            let nearest = Some(ByteCount(300));
+            assert_eq!(apart(&cousin).map(|limit| limit.bytes), nearest);
+            assert_eq!(apart(&theirs), None);
+        }
+        let mount = tempfile::tempdir().unwrap();
+        let two = group(
+            mount.path(),
+            Version::Two,
+            &[("memory.max", "max"), ("memory.high", "70")],
+        );
+        let top = two.beside(mount.path()).unwrap();
+        let limit = two.limit_apart_from(&top).unwrap().unwrap();
+        assert_eq!((limit.name.as_str(), limit.bytes), ("/a/b", ByteCount(70)));
+        assert_eq!(two.beside(Path::new("/elsewhere")), None);
     }
 
     #[test]

@@ -26,7 +26,15 @@ pub struct Confined {
 
 /// Confines this thread and all that it starts from here on.
 pub fn confine(features: &[Feature]) -> Confined {
-    let (capabilities, done) = capability::keep(features);
+    confined(capability::keep(features))
+}
+
+/// The same for a process that does none of the agent's ordinary work: it is left what `features` take, and no more.
+pub fn confine_to(features: &[Feature]) -> Confined {
+    confined(capability::keep_only(features))
+}
+
+fn confined((capabilities, done): (Vec<String>, Result<(), String>)) -> Confined {
     let mut refused: Vec<String> = done.err().into_iter().collect();
     if let Err(errno) = nix::sys::prctl::set_no_new_privs() {
         refused.push(format!("no_new_privs: {errno}"));
@@ -44,6 +52,18 @@ pub fn confine(features: &[Feature]) -> Confined {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_holds_pins_may_lock_and_nothing_else() {
+        let thread = std::thread::spawn(|| {
+            let confined = confine_to(&[Feature::Pins]);
+            assert!(confined.no_new_privileges && confined.filtered);
+            assert!(confined.capabilities.len() <= 1, "{confined:?}");
+            assert_eq!(confined.capabilities.len() == 1, capability::has(Feature::Pins));
+            assert!(!capability::has(Feature::Files));
+        });
+        thread.join().unwrap();
+    }
 
     #[test]
     fn what_is_left_is_what_the_kernel_says() {

@@ -3,18 +3,22 @@
 // In tests a failed unwrap is a failed test; the build without tests still refuses it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod accounts;
 pub mod aside;
 pub mod block;
 pub mod call_cost;
 pub mod capability;
 pub mod cgroup;
+pub mod charged;
 pub mod clock;
 pub mod confine;
+pub mod evict;
 pub mod filter;
 pub mod fork;
 pub mod fuse;
 pub mod holds;
 pub mod lent;
+pub mod locked;
 pub mod measure;
 pub mod memory;
 pub mod mounts;
@@ -30,6 +34,7 @@ pub mod stat;
 pub mod terminal;
 pub mod threads;
 pub mod top;
+pub mod users;
 
 /// Bytes of a page, from the running kernel.
 pub fn page_size() -> u64 {

@@ -71,6 +71,13 @@ impl Mounts {
         self.0.iter().find(|mount| mount.number == number)
     }
 
+    /// Whether the file system on `device` is an overlay of others.
+    pub fn is_overlay(&self, device: u32) -> bool {
+        self.0
+            .iter()
+            .any(|mount| mount.device == device && mount.kind == "overlay")
+    }
+
     /// The mounts at points below the absolute path `path`, in the order in which they were made.
     pub fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Mount> {
         let within = move |mount: &&Mount| mount.point != path && mount.point.starts_with(path);

@@ -129,7 +129,20 @@ pub fn tells_presence() -> bool {
 /// # Errors
 /// None that means anything: the file is open.
 pub fn is_dirty(file: &File) -> io::Result<bool> {
-    match cachestat(file, 0, 0) {
+    dirty(file, 0, 0)
+}
+
+/// The same of a range.
+///
+/// # Errors
+/// As [`is_dirty`].
+pub fn is_dirty_in(file: &File, range: ByteRange) -> io::Result<bool> {
+    // To the kernel a length of nothing means to the end of the file.
+    Ok(!range.is_empty() && dirty(file, range.start, range.len())?)
+}
+
+fn dirty(file: &File, start: u64, length: u64) -> io::Result<bool> {
+    match cachestat(file, start, length) {
         Ok(found) => Ok(found.dirty + found.writeback > 0),
         Err(error)
             if matches!(

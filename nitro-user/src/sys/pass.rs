@@ -13,6 +13,8 @@ use nix::{
     },
 };
 
+use serde::{Serialize, de::DeserializeOwned};
+
 /// Longest message.
 pub const MOST: usize = 4096;
 
@@ -87,6 +89,25 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>
     }
     bytes.truncate(length);
     Ok(Some((bytes, descriptor)))
+}
+
+/// Sends a value, with a descriptor if there is one.
+///
+/// # Errors
+/// As [`send`].
+pub fn say<T: Serialize>(socket: impl AsFd, value: &T, descriptor: Option<RawFd>) -> io::Result<()> {
+    send(socket, &serde_json::to_vec(value)?, descriptor)
+}
+
+/// Receives a value; `None` when the other end is closed.
+///
+/// # Errors
+/// As [`receive`]; `InvalidData` also for what is no such value.
+pub fn hear<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Option<OwnedFd>)>> {
+    let Some((bytes, descriptor)) = receive(socket)? else {
+        return Ok(None);
+    };
+    Ok(Some((serde_json::from_slice(&bytes)?, descriptor)))
 }
 
 #[cfg(test)]

@@ -8,17 +8,17 @@
 //! In: requests over a socket pair, with descriptors. Out: what came of them. A helper reads what it was handed and nothing else.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     process::{Child, Command, Stdio},
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use super::{Warmer, read::Read, readahead::Readahead};
 use crate::{
@@ -28,7 +28,8 @@ use crate::{
         cgroup::MemoryGroup,
         confine::confine,
         fork::{self, Copy},
-        page_cache, pass,
+        page_cache,
+        pass::{self, hear, say},
     },
     units::ByteRange,
 };
@@ -71,17 +72,6 @@ enum Reply {
     Failed(i32),
 }
 
-fn say<T: Serialize>(socket: impl AsFd, message: &T, descriptor: Option<i32>) -> io::Result<()> {
-    pass::send(socket, &serde_json::to_vec(message)?, descriptor)
-}
-
-fn hear<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Option<OwnedFd>)>> {
-    let Some((bytes, descriptor)) = pass::receive(socket)? else {
-        return Ok(None);
-    };
-    Ok(Some((serde_json::from_slice(&bytes)?, descriptor)))
-}
-
 /// The helpers' parent, as the agent sees it. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Accountant {
@@ -90,23 +80,44 @@ pub struct Accountant {
     helpers: Helpers,
 }
 
-/// Process ids of the helpers: what they read, nobody else has read. Shared with whoever is told of accesses.
+/// Process ids of the helpers, and of those that hold pins: what they touch, nobody else has read. Shared with whoever is told of accesses.
 #[derive(Clone, Debug, Default)]
-pub struct Helpers(Arc<Mutex<HashSet<u32>>>);
+pub struct Helpers(Arc<Mutex<HashMap<u32, Lives>>>);
+
+/// Whether a process is still there: what it did may be told of later.
+type Lives = bool;
 
 impl Helpers {
-    fn add(&self, process: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(process);
+    pub(super) fn add(&self, process: u32) {
+        self.lock().insert(process, true);
     }
 
-    /// Whether this is one.
+    /// This one ends, and its number may become somebody else's.
+    pub(super) fn leaves(&self, process: u32) {
+        if let Some(lives) = self.lock().get_mut(&process) {
+            *lives = false;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Lives>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that live.
+    pub fn living(&self) -> Vec<u32> {
+        let all = self.lock();
+        let living = all.iter().filter(|(_, lives)| **lives);
+        living.map(|(process, _)| *process).collect()
+    }
+
+    /// Whether this is one, or was: what it did may be told of after its end.
     pub fn contains(&self, process: u32) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&process)
+        self.lock().contains_key(&process)
     }
 
     /// It has ended, and all that it did was told. Whether it was one.
     pub fn ended(&self, process: u32) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&process)
+        self.lock().remove(&process).is_some()
     }
 }
 
@@ -147,10 +158,14 @@ impl Accountant {
             say(&*parent, &join, Some(theirs.as_raw_fd()))?;
         }
         drop(theirs);
-        let helper = Helper { socket };
-        let process = helper.answer()?;
+        let mut helper = Helper {
+            socket,
+            process: 0,
+            helpers: self.helpers.clone(),
+        };
+        helper.process = u32::try_from(helper.answer()?).unwrap_or(0);
         // Before it reads anything.
-        self.helpers.add(u32::try_from(process).unwrap_or(0));
+        self.helpers.add(helper.process);
         Ok(helper)
     }
 }
@@ -159,6 +174,14 @@ impl Accountant {
 #[derive(Debug)]
 pub struct Helper {
     socket: OwnedFd,
+    process: u32,
+    helpers: Helpers,
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.helpers.leaves(self.process);
+    }
 }
 
 impl Helper {
@@ -329,4 +352,22 @@ fn serve(
 
 fn failed(error: &io::Error) -> Reply {
     Reply::Failed(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_did_is_its_own_after_its_end_until_all_was_told() {
+        let helpers = Helpers::default();
+        helpers.add(7);
+        helpers.add(8);
+        helpers.leaves(7);
+        helpers.leaves(9);
+        assert_eq!(helpers.living(), [8]);
+        assert!(helpers.contains(7) && !helpers.contains(9));
+        assert!(helpers.ended(7) && !helpers.ended(7));
+        assert!(!helpers.contains(7));
+    }
 }

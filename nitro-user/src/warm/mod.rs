@@ -5,7 +5,10 @@
 
 pub mod account;
 mod chain;
+pub mod evict;
+pub mod keeper;
 mod lent;
+pub mod pins;
 mod quiet;
 mod read;
 mod readahead;

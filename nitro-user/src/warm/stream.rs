@@ -86,7 +86,7 @@ struct Opened {
 
 /// Why a step was not warmed.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub(super) enum Trouble {
     /// What the catalog said of the file no longer holds.
     #[error("another file has this name now, or none, or it has another size")]
     Stale,
@@ -401,7 +401,7 @@ impl Stream {
 }
 
 /// Opens a part by its place, if it is what the catalog said.
-fn open_part(part: &Part) -> Result<File, Trouble> {
+pub(super) fn open_part(part: &Part) -> Result<File, Trouble> {
     let source = part.source();
     let opened = open::open_beneath(&source.root, &source.below);
     let file = opened.map_err(|error| match error.kind() {
