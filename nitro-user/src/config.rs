@@ -27,8 +27,6 @@ pub struct Config {
     pub ceiling: ByteCount,
     /// What is to stay available of the machine's memory.
     pub reserve: ByteCount,
-    /// The most that is held in memory for models that will be needed again; nothing is held when it is 0.
-    pub pin: ByteCount,
     /// Event mode.
     pub events: EventChoice,
     /// Predict and tell, warm nothing.

@@ -11,6 +11,7 @@
 
 mod auto;
 mod events;
+mod keeping;
 mod orders;
 mod queries;
 mod recording;
@@ -33,6 +34,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use self::{
+    keeping::Keeping,
     rights::Rights,
     stop::{LetGo, StopSignals},
     wiring::Wiring,
@@ -53,7 +55,7 @@ use crate::{
         history::Kept,
         status::{AutoStatus, DirectoryStatus},
     },
-    source::{attach::Attachment, ebpf::Options, events::EventSource},
+    source::{attach::Attachment, ebpf::Options, events::EventSource, users::UserReader},
     state::store::{Opened, Store},
     sys::{
         clock,
@@ -63,6 +65,7 @@ use crate::{
         readiness,
     },
     units::{ByteCount, FileId},
+    warm::{account::Helpers, evict::Evictor, keeper::Keeper, pins::Pins},
 };
 
 /// Events taken from the ring before anything else gets its turn.
@@ -203,8 +206,6 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         accountant,
         keeper,
     } = rights;
-    // Nothing is pinned yet.
-    drop(keeper);
     for refused in &confined.refused {
         tracing::debug!("a right was not given up: {refused}");
     }
@@ -315,6 +316,23 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         }
         (store, rows)
     };
+    let (tell_pins, mut pin_events) = mpsc::channel(256);
+    let (tell_evicted, mut evictions) = mpsc::channel(16);
+    let (tell_users, mut users) = mpsc::channel(1);
+    if let Some(doubt) = keeper.as_ref().and_then(Keeper::doubt) {
+        tracing::warn!("{doubt}");
+    }
+    let own = match (&keeper, &accountant) {
+        (Some(keeper), _) => keeper.processes(),
+        (None, Some(accountant)) => accountant.helpers(),
+        (None, None) => Helpers::default(),
+    };
+    let keeping = Keeping::new(
+        keeper.map(|keeper| Pins::new(keeper, tell_pins)),
+        Evictor::new(tell_evicted, own.clone()),
+        UserReader::start(tell_users).context("cannot start a thread")?,
+        own,
+    );
     let mut wiring = Wiring::new(
         &config,
         attachment.mode,
@@ -323,6 +341,7 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         answer,
         (store, learned),
         accountant,
+        keeping,
     )?;
     wiring.finder = finder;
     wiring.reports = reports.clone();
@@ -379,6 +398,9 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
             }
             Some(outcome) = outcomes.recv() => wiring.outcome(outcome),
             Some(answer) = answers.recv() => wiring.answer(answer),
+            Some(event) = pin_events.recv() => wiring.pin_event(event),
+            Some(outcomes) = evictions.recv() => wiring.evicted(outcomes),
+            Some(found) = users.recv() => wiring.users_found(found),
             Some(query) = queries.recv() => wiring.query(query, &source),
             Some(found) = findings.recv() => wiring.found(found),
             event = catalog_events.recv() => {

@@ -15,8 +15,8 @@ use crate::{
         client::Client,
         protocol::{Reply, Request},
     },
-    observe::status::{DeviceStatus, LoadStatus, RightsStatus, Status},
-    units::printable,
+    observe::status::{DeviceStatus, KeptStatus, LoadStatus, RightsStatus, Status},
+    units::{ByteCount, printable},
 };
 
 /// Columns of a model's name on a terminal.
@@ -123,6 +123,18 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
             &format!("and of {} more: see --json", status.holdings.len() - HOLDINGS),
         );
     }
+    if status.pin > ByteCount(0) {
+        say("pinned", &format!("{} of at most {}", status.pinned, status.pin));
+    }
+    for (number, kept) in status.kept.iter().take(HOLDINGS).enumerate() {
+        say(if number == 0 { "used" } else { "" }, &used(kept));
+    }
+    if status.kept.len() > HOLDINGS {
+        say(
+            "",
+            &format!("and {} more models: see --json", status.kept.len() - HOLDINGS),
+        );
+    }
     if let Some(pressure) = &status.pressure {
         say("pressure", pressure);
     }
@@ -168,6 +180,30 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
         lines.extend(loads(&status.loads, look));
     }
     lines
+}
+
+/// `llama3:8b, 4.3 GiB: 1.84 uses, pinned, mapped by 812`.
+fn used(kept: &KeptStatus) -> String {
+    let mut words = format!("{}, {}: {:.2} uses", printable(&kept.model), kept.bytes, kept.heat);
+    if kept.pinned >= kept.bytes && kept.pinned > ByteCount(0) {
+        words.push_str(", pinned");
+    } else if kept.pinned > ByteCount(0) {
+        words.push_str(&format!(", {} of it pinned", kept.pinned));
+    }
+    if kept.asked {
+        words.push_str(" by hand");
+    }
+    match kept.mapped_by.as_slice() {
+        [] => {}
+        [one] => words.push_str(&format!(", mapped by {one}")),
+        [one, others @ ..] => words.push_str(&format!(", mapped by {one} and {} others", others.len())),
+    }
+    if kept.elsewhere {
+        words.push_str(", in memory of its readers' own");
+    } else if kept.evicted > ByteCount(0) {
+        words.push_str(&format!(", {} evicted", kept.evicted));
+    }
+    words
 }
 
 /// `CAP_DAC_READ_SEARCH CAP_FOWNER; no new ones; system calls filtered`.

@@ -123,8 +123,6 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         auto: options.watch.iter().any(|path| is_auto(path)),
         ceiling,
         reserve: options.reserve.of(memory::total()),
-        // No flag says more yet.
-        pin: ByteCount(0),
         events: options.events,
         dry_run: options.dry_run,
         exclude: Exclude::new(&options.exclude)?,

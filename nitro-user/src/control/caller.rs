@@ -38,6 +38,9 @@ impl Caller {
         if let Some(auto) = status.auto.as_mut().filter(|_| !self.privileged) {
             auto.not_watched.clear();
         }
+        if !self.privileged {
+            status.kept.clear();
+        }
         status.holdings.retain(|holding| self.sees(holding.user));
     }
 }

@@ -52,10 +52,10 @@ pub fn prepare(config: &Config) -> anyhow::Result<Rights> {
         false => None,
     };
     // The same, and who is charged for pages is to be seen by none who has given up CAP_SYS_ADMIN. Both kinds of processes are the agent's own to whoever hears of accesses.
-    let keeper = match config.pin > ByteCount(0) && !config.dry_run {
+    let keeper = match config.retain.pin > ByteCount(0) && !config.dry_run {
         true => {
             let own = accountant.as_ref().map_or_else(Helpers::default, Accountant::helpers);
-            let started = Keeper::start(config.pin, own);
+            let started = Keeper::start(config.retain.pin, own);
             Some(started.context("cannot start the process that holds what is pinned")?)
         }
         false => None,

@@ -14,7 +14,8 @@ use crate::{
         plan::device::Device,
     },
     observe::status::{
-        CounterStatus, DeviceStatus, FullMap, HoldingStatus, LoadStatus, ProgramStatus, RightsStatus, Status,
+        CounterStatus, DeviceStatus, FullMap, HoldingStatus, KeptStatus, LoadStatus, ProgramStatus, RightsStatus,
+        Status,
     },
     source::events::EventSource,
     sys::{block, cgroup, clock},
@@ -66,6 +67,9 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EventS
         ceiling: engine.ceiling(),
         held: engine.held(),
         held_percent: engine.held_percent(),
+        pinned: ByteCount(engine.retention().pinned()),
+        pin: engine.policy().retain.pin,
+        kept: kept_status(engine),
         pressure: engine.strain().reason().map(str::to_owned),
         rights: RightsStatus {
             capabilities: started.confined.capabilities.clone(),
@@ -114,6 +118,26 @@ fn load_status(load: &Load) -> LoadStatus {
         in_flight: ByteCount(load.in_flight),
         bytes: load.model_bytes(),
     }
+}
+
+fn kept_status(engine: &Engine) -> Vec<KeptStatus> {
+    let (now, half_life) = (clock::now(), engine.policy().retain.half_life);
+    let mut kept: Vec<KeptStatus> = engine
+        .retention()
+        .kept()
+        .map(|(_, kept)| KeptStatus {
+            model: kept.model.name.clone(),
+            bytes: ByteCount(kept.bytes()),
+            heat: kept.heat.at(now, half_life),
+            pinned: ByteCount(kept.pin.held),
+            asked: kept.asked,
+            mapped_by: kept.mapped_by.iter().copied().collect(),
+            elsewhere: kept.is_elsewhere(),
+            evicted: ByteCount(kept.bytes_lost().min(kept.bytes())),
+        })
+        .collect();
+    kept.sort_by(|one, other| other.heat.total_cmp(&one.heat));
+    kept
 }
 
 fn group_of(process: u32) -> Option<String> {

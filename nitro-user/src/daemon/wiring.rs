@@ -10,6 +10,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::{
     Audience, DRAIN, Found, Started,
+    keeping::Keeping,
     orders::Orders,
     queries::Unwatching,
     recording::Recording,
@@ -25,7 +26,6 @@ use crate::{
     discover::service::Service,
     engine::{
         Action, Engine, Input, Outcome, Policy,
-        input::StepEnd,
         learn::row::{Change, Row},
     },
     observe::{
@@ -58,7 +58,7 @@ pub struct Wiring {
     /// Events dropped when the kernel's cursors were last looked through.
     dropped: u64,
     pub(super) engine: Engine,
-    workers: Workers,
+    pub(super) workers: Workers,
     /// Who warms on others' account.
     pub(super) helpers: Option<Helpers>,
     pub(super) processes: LetGo<ProcessReader>,
@@ -90,6 +90,7 @@ pub struct Wiring {
     /// Who waits for what is unwatched, in the order of the requests to the catalog.
     pub(super) unwatching: VecDeque<Unwatching>,
     pub(super) orders: Orders,
+    pub(super) keeping: Keeping,
 }
 
 impl Wiring {
@@ -105,6 +106,7 @@ impl Wiring {
         answers: Sender<Answer>,
         (store, learned): (Store, Vec<Row>),
         accountant: Option<Accountant>,
+        keeping: Keeping,
     ) -> std::io::Result<Self> {
         let (catalog, lent) = catalog;
         Ok(Self {
@@ -119,7 +121,7 @@ impl Wiring {
                 charge_consumer: config.charge_consumer,
                 retain: config.retain,
             }),
-            helpers: accountant.as_ref().map(Accountant::helpers),
+            helpers: Some(keeping.own()),
             workers: Workers::new(outcomes, accountant, lent.lenders()),
             processes: LetGo::new(ProcessReader::start(answers, config.power_supplies.clone())?),
             catalog,
@@ -140,6 +142,7 @@ impl Wiring {
             news: Vec::new(),
             unwatching: VecDeque::new(),
             orders: Orders::default(),
+            keeping,
         })
     }
 
@@ -196,7 +199,7 @@ impl Wiring {
     /// A worker is done with a step.
     pub fn outcome(&mut self, outcome: Outcome) {
         tracing::trace!(?outcome);
-        self.feed(Input::Outcome(outcome));
+        self.step_done(outcome);
     }
 
     /// /proc was read.
@@ -361,33 +364,9 @@ impl Wiring {
                     part,
                     range,
                     manner,
-                } => {
-                    let Some(file) = model.parts.get(part).map(|part| part.file) else {
-                        continue;
-                    };
-                    if let Err(error) = self.workers.warm(load, model, part, range, manner) {
-                        tracing::warn!("a step was not warmed: {error}");
-                        let now = clock::now();
-                        let (submitted, completed) = (now, now);
-                        let (device, end) = (file.device, StepEnd::Refused);
-                        let none = Outcome {
-                            load,
-                            part,
-                            file,
-                            device,
-                            range,
-                            end,
-                            before: 0,
-                            after: 0,
-                            beyond: 0,
-                            held: 0,
-                            submitted,
-                            completed,
-                        };
-                        self.feed(Input::Outcome(none));
-                    }
-                }
-                Action::Release { .. } | Action::AskUsers { .. } => {}
+                } => self.begin_step(load, model, part, range, manner),
+                Action::Release { pin } => self.release(pin),
+                Action::AskUsers { files, processes } => self.keeping.ask_users(files, processes),
                 Action::Find { path } => {
                     if self.catalog.ask(CatalogRequest::Find(path.clone())).is_err() {
                         // It is not looked for again: there are others.
@@ -408,7 +387,10 @@ impl Wiring {
                     }
                 }
                 Action::Cancel { load } => self.workers.cancel(load),
-                Action::Close { load } => self.workers.close(load),
+                Action::Close { load } => {
+                    self.workers.close(load);
+                    self.keeping.close(load);
+                }
                 Action::Count { load, processes, model } => {
                     let concerns = |file| model.parts.iter().any(|part| part.file == file);
                     let counts = processes

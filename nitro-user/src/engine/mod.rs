@@ -230,7 +230,12 @@ impl Engine {
         deadlines.chain(others.into_iter().flatten()).min()
     }
 
-    /// Bytes warmed that nobody has used yet, and those on their way.
+    /// What is kept of the models that were used, for `status`.
+    pub const fn retention(&self) -> &Retention {
+        &self.retention
+    }
+
+    /// Bytes warmed that nobody has used yet, those on their way, and those locked.
     pub fn held(&self) -> ByteCount {
         ByteCount(self.budget.held())
     }

@@ -56,6 +56,12 @@ pub struct Status {
     pub held: ByteCount,
     /// The same as a percentage of the ceiling.
     pub held_percent: u8,
+    /// Bytes locked.
+    pub pinned: ByteCount,
+    /// Bytes that may be.
+    pub pin: ByteCount,
+    /// Models that are used, the hottest first.
+    pub kept: Vec<KeptStatus>,
     /// What follows from memory being short, when it was looked at last: while something could be warmed; `None` while it is not.
     pub pressure: Option<String>,
     /// What the agent may still do.
@@ -78,6 +84,28 @@ pub struct Status {
     pub recursion_misses: Option<u64>,
     /// Maps that were full when something was to be put into them.
     pub full_maps: Vec<FullMap>,
+}
+
+/// A model that is used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeptStatus {
+    /// Its name.
+    pub model: String,
+    /// Bytes of it worth keeping: what was read of it before.
+    pub bytes: ByteCount,
+    /// Uses, the earlier ones counting less.
+    pub heat: f64,
+    /// Bytes locked.
+    pub pinned: ByteCount,
+    /// Somebody asked for it to be pinned.
+    pub asked: bool,
+    /// Processes that live and have it mapped.
+    pub mapped_by: Vec<u32>,
+    /// Whoever has loaded it has the data elsewhere: nobody needs its pages.
+    pub elsewhere: bool,
+    /// Bytes that the kernel has taken away and that are to come back.
+    pub evicted: ByteCount,
 }
 
 /// What the agent may do, since its start.

@@ -36,6 +36,7 @@ mod listing;
 mod names;
 mod patterns;
 mod pause;
+mod pins;
 mod pressure;
 mod proving;
 mod receipts;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     engine::{
-        action::{Action, LoadId, ModelPin},
+        action::{Action, LoadId, ModelPin, Task},
         plan::{budget::Budget, device::Device, pressure::Strain},
     },
     units::{ByteRange, FileId, Moment},
@@ -116,12 +116,11 @@ impl Retention {
         };
         let candidates = self.kept.iter().map(candidate).collect();
         let shares = pins::shares(candidates, thresholds, self.settings.pin.0);
-        let share_of = |key: &FileId| {
-            shares
-                .iter()
-                .find(|(other, _)| other == key)
-                .map_or(0, |(_, share)| *share)
-        };
+        let by_key: BTreeMap<FileId, u64> = shares.iter().copied().collect();
+        let share_of = |key: &FileId| by_key.get(key).copied().unwrap_or(0);
+        for (key, kept) in &mut self.kept {
+            kept.pin.share = share_of(key);
+        }
         let too_much: Vec<FileId> = self
             .kept
             .iter()
@@ -229,7 +228,10 @@ impl Retention {
         }
         let from = self.errands.range((Bound::Excluded(after), Bound::Unbounded));
         let order = from.chain(self.errands.range(..=after));
+        // Dropping takes no device, which would bound it.
+        let is_free = |errand: &Errand| errand.purpose.task() != Task::Drop || !errand.is_under_way();
         order
+            .filter(|(_, errand)| is_free(errand))
             .filter_map(|(id, errand)| Some((*id, errand.purpose, errand.next(now)?)))
             .find_map(|(id, purpose, next)| {
                 let (file, part, range) = next;

@@ -13,7 +13,7 @@ use crate::{
         action::{LoadId, ModelPin},
         input::{StepEnd, User},
     },
-    units::{FileId, Moment},
+    units::{FileId, Moment, STEP},
 };
 
 /// What was evicted is not brought back before nothing more of it has gone for so long …
@@ -45,6 +45,8 @@ pub struct Pin {
     pub chosen: bool,
     /// The number under which it is, or is being, locked.
     pub id: Option<ModelPin>,
+    /// Bytes that it may hold.
+    pub share: u64,
     /// Bytes locked.
     pub held: u64,
     /// Not tried again before.
@@ -200,11 +202,10 @@ impl Kept {
 
     /// All was done that can be done to lock it.
     pub fn is_settled(&self, now: Moment) -> bool {
-        self.errand.is_none()
-            && (!self.asked
-                || self.pin.held >= self.bytes()
-                || self.pin.refused.is_some()
-                || self.pin.barred_until > now)
+        let pin = &self.pin;
+        // What is left of a share may be less than the next step.
+        let is_full = pin.held + STEP > pin.share || pin.held >= self.bytes();
+        self.errand.is_none() && (!self.asked || is_full || pin.refused.is_some() || pin.barred_until > now)
     }
 
     /// All of it is there again.
