@@ -48,10 +48,10 @@ impl Times {
 
     /// Takes another one; `weight` is how many there are, this one included.
     pub fn learn(&mut self, time: Duration, weight: f32) {
-        let rate = (1.0 / weight).clamp(LEAST_RATE, 1.0);
         let off = log(time) - self.log;
-        self.log += rate * off;
-        self.spread += rate * (off.abs() - self.spread);
+        self.log += off * (1.0 / weight).clamp(LEAST_RATE, 1.0);
+        // What one alone may be off counts as one: two that are alike by chance are not certain.
+        self.spread += (off.abs() - self.spread) * (1.0 / (weight + 1.0)).clamp(LEAST_RATE, 1.0);
     }
 
     /// The time within which `share` of them are.
