@@ -103,7 +103,7 @@ impl Calibration {
         let (mut right, mut wrong) = (Vec::new(), Vec::new());
         offers.retain_mut(|offer| {
             if offer.is_over(now) {
-                wrong.extend(offer.open.drain(..));
+                wrong.append(&mut offer.open);
                 return false;
             }
             offer.begun = Some(now.max(offer.begun.unwrap_or_default()));

@@ -3,9 +3,10 @@
 //! In: the steps that a load asked for, each when it was asked for first ([`Collector`]); rows. Out: what is known before the next load ([`Known`]): that the file's own order
 //! will do, as the engine's other predictor serves it; or another order, which is followed as long as the reader does ([`Follower`]); and which steps and parts were never read.
 //!
-//! Orders are never quite the same: several threads take turns, ranks are at different speeds, a page cache that held something hurries somebody. Two are alike if someone who
-//! is prepared for the one could have served the other: a jump to where nobody was expected costs as much as 16 steps.
+//! Orders are never quite the same: several threads take turns, ranks are at different speeds, a page cache that held something hurries somebody. So orders are judged by jumps:
+//! the file's own will do if what it does not foresee costs little, each jump as much as 16 steps; another is the one that is known if that foresees most of these jumps.
 
+mod bits;
 mod collect;
 mod follow;
 mod kept;

@@ -5,7 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::runs::{self, MOST_STEPS};
+use super::{
+    bits::Bits,
+    runs::{self, MOST_STEPS},
+};
 use crate::{
     engine::learn::row::{MOST_RUNS, Run},
     units::STEP,
@@ -24,11 +27,17 @@ const MOST_LATELY: u32 = 8;
 /// If more than one step in so many came after the cursor that had passed it was gone on, it was chance that anything seemed to go on.
 const BY_CHANCE: u64 = 16;
 
+/// Places at which a load is believed to read at once.
+const MOST_PLACES: usize = 64;
+
 /// Runs that continue each other are joined, when there are too many, if no more than this many others began in between …
 const FIRST_REACH: usize = 16;
 
-/// … and then more, in steps of this factor, up to all.
+/// … and then more, in steps of this factor, …
 const FURTHER: usize = 4;
+
+/// … up to this: further apart, half of any steps in any order continue some other.
+const MOST_REACH: usize = 256;
 
 /// What a load has read, and in which order.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +46,7 @@ pub struct Seen {
     pub runs: Vec<Run>,
     /// Whether it is known in which order they were read: there were not too many of them.
     pub ordered: bool,
-    /// Places at which it read at the same time, about.
+    /// Places at which it read at once.
     pub places: usize,
 }
 
@@ -68,8 +77,6 @@ pub struct Collector {
     cursors: Vec<Cursor>,
     /// Steps demanded so far.
     fresh: u64,
-    /// Sum over these of the cursors that took turns.
-    together: u64,
     /// Steps that a cursor had passed, and that were read when it was gone.
     late: u64,
     reach: usize,
@@ -92,7 +99,6 @@ impl Collector {
             runs: Vec::new(),
             cursors: Vec::new(),
             fresh: 0,
-            together: 0,
             late: 0,
             reach: FIRST_REACH,
             lost: !is_small,
@@ -110,11 +116,10 @@ impl Collector {
         let (part, step) = (part as u32, step as u32);
         let fresh = self.fresh;
         self.cursors.retain(|cursor| cursor.is_there(fresh));
-        self.together += self.cursors.iter().filter(|cursor| cursor.resumed > 0).count() as u64;
         if self.covered[part as usize].has(step) {
             let is_passing = |cursor: &Cursor| {
                 let run = self.runs[cursor.run];
-                run.part == part && (run.first + run.steps).wrapping_sub(step) <= 2 * SLACK
+                run.part == part && u64::from((run.first + run.steps).wrapping_sub(step)) <= 2 * LATELY
             };
             self.late += u64::from(!self.cursors.iter().any(is_passing));
             return;
@@ -140,10 +145,9 @@ impl Collector {
         }
     }
 
-    /// What was read.
-    pub fn finish(mut self) -> Seen {
+    /// What was read, at so many places at once.
+    pub fn finish(mut self, places: usize) -> Seen {
         self.lost |= self.late * BY_CHANCE > self.fresh;
-        let places = self.together.div_ceil(self.fresh.max(1)).max(1);
         let mut read = Vec::new();
         if !self.lost {
             for run in &self.runs {
@@ -157,7 +161,7 @@ impl Collector {
         if !ordered {
             read.clear();
             for (part, seen) in (0..).zip(&self.seen) {
-                seen.runs(0, seen.len, |first, steps| {
+                seen.runs(0, seen.len(), |first, steps| {
                     runs::push(&mut read, Run { part, first, steps })
                 });
             }
@@ -166,7 +170,7 @@ impl Collector {
         Seen {
             runs: read,
             ordered,
-            places: usize::try_from(places).unwrap_or(1),
+            places: places.clamp(1, MOST_PLACES),
         }
     }
 
@@ -201,7 +205,7 @@ impl Collector {
             if self.runs.len() <= MOST_RUNS / 4 * 3 {
                 return;
             }
-            if self.reach >= MOST_RUNS {
+            if self.reach >= MOST_REACH {
                 // It reads here and there.
                 self.lost = true;
                 (self.runs, self.cursors, self.covered) = (Vec::new(), Vec::new(), Vec::new());
@@ -249,66 +253,5 @@ impl Collector {
             cursor.run = moved[place[cursor.run]];
         }
         self.runs.retain(|run| run.steps > 0);
-    }
-}
-
-/// A bit for each step of a part; nothing is allocated before the first is set.
-#[derive(Clone, Debug)]
-struct Bits {
-    len: u32,
-    words: Vec<u64>,
-}
-
-impl Bits {
-    fn new(steps: u64) -> Self {
-        Self {
-            len: u32::try_from(steps).unwrap_or(0),
-            words: Vec::new(),
-        }
-    }
-
-    /// Sets one; whether it is there and was not set.
-    fn set(&mut self, step: u64) -> bool {
-        let Some(step) = u32::try_from(step).ok().filter(|step| *step < self.len) else {
-            return false;
-        };
-        let was = self.has(step);
-        self.put(step);
-        !was
-    }
-
-    fn put(&mut self, step: u32) {
-        if self.words.is_empty() {
-            self.words = vec![0; self.len.div_ceil(64) as usize];
-        }
-        if let Some(word) = self.words.get_mut(step as usize / 64) {
-            *word |= 1 << (step % 64);
-        }
-    }
-
-    fn has(&self, step: u32) -> bool {
-        let word = self.words.get(step as usize / 64);
-        word.is_some_and(|word| word >> (step % 64) & 1 == 1)
-    }
-
-    /// Tells the runs of bits that are set among `steps` from `first` on.
-    fn runs(&self, first: u32, steps: u32, mut tell: impl FnMut(u32, u32)) {
-        if self.words.is_empty() {
-            return;
-        }
-        let mut begun = None;
-        for step in first..first + steps {
-            match (self.has(step), begun) {
-                (true, None) => begun = Some(step),
-                (false, Some(from)) => {
-                    tell(from, step - from);
-                    begun = None;
-                }
-                _ => {}
-            }
-        }
-        if let Some(from) = begun {
-            tell(from, first + steps - from);
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! What is kept of how one program reads one model, and what another load changes in it.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     Kind, Lesson,
@@ -19,11 +19,14 @@ const COST: f64 = 16.0;
 /// Steps ahead of a reader that are warmed, when orders are compared.
 const WINDOW: u32 = 32;
 
-/// An order is like another if it could have served so much of it …
-const ALIKE: f64 = 0.6;
+/// Places that were left are remembered, so many.
+const MOST_LEFT: usize = 64;
 
-/// … and like the file's own, which needs no order, if that could have served so much.
-const IN_ORDER: f64 = 0.95;
+/// The file's own order will do if it could have served so much of a load.
+const IN_ORDER: f64 = 0.98;
+
+/// An order is like another if of the jumps that the file's own leaves to chance it leaves no more than this share.
+const ALIKE: f64 = 0.5;
 
 /// Loads count half after so long.
 const HALF_LIFE: Duration = Duration::from_secs(90 * 86_400);
@@ -80,6 +83,8 @@ pub struct Load {
     seen: Seen,
     shape: Shape,
     order: Ranked,
+    /// Jumps that the file's order does not foresee.
+    jumps: u32,
 }
 
 impl Load {
@@ -87,20 +92,30 @@ impl Load {
     pub fn of(seen: Seen) -> Option<Self> {
         let order = Ranked::new(seen.runs.clone()).filter(|order| order.steps() > 0)?;
         let file = Ranked::new(ascending(&seen.runs))?;
+        // So does the engine, with the file's own order.
+        let unforeseen = f64::from(jumps(&file, &seen, true));
+        let steps = f64::from(order.steps());
         let shape = if !seen.ordered {
             Shape::Scattered
-        } else if served(&file, &seen) >= IN_ORDER {
+        } else if steps >= IN_ORDER * (steps + COST * unforeseen) {
             Shape::InOrder
         } else {
             Shape::Own
         };
-        Some(Self { seen, shape, order })
+        Some(Self {
+            jumps: jumps(&file, &seen, false),
+            seen,
+            shape,
+            order,
+        })
     }
 
     /// Whether it read as in `order`, which is of a certain shape.
     fn is_like(&self, shape: Shape, order: &Ranked) -> bool {
         match shape {
-            Shape::Own => self.seen.ordered && served(order, &self.seen) >= ALIKE,
+            Shape::Own => {
+                self.seen.ordered && f64::from(jumps(order, &self.seen, false)) <= ALIKE * f64::from(self.jumps)
+            }
             Shape::InOrder | Shape::Scattered => self.shape == shape,
         }
     }
@@ -279,23 +294,32 @@ impl Kept {
     }
 }
 
-/// How much of a load someone could have served who was prepared for `order`.
-fn served(order: &Ranked, seen: &Seen) -> f64 {
+/// How often a load went where nobody was who had been prepared for `order`; where it left off before, somebody is who remembers.
+fn jumps(order: &Ranked, seen: &Seen, remembers: bool) -> u32 {
     let mut places = Places::default();
-    let (mut steps, mut jumps, mut now) = (0.0, 0.0, 0);
-    // With more places somebody would be near everywhere.
-    let most = seen.places.min((order.steps() / (8 * WINDOW)) as usize);
+    let mut left: VecDeque<u32> = VecDeque::with_capacity(MOST_LEFT);
+    // Of a small model, a step is soon near any other.
+    let window = (order.steps() / 64).clamp(2, WINDOW);
+    let (mut jumps, mut now) = (0, 0);
     for run in &seen.runs {
         order.pieces(*run, |piece, rank| {
             now += 1;
-            steps += f64::from(piece.steps);
-            let step = rank.map_or(Step::Away, |rank| {
-                places.take(order, now, rank, piece.steps, WINDOW, most)
-            });
-            jumps += if step == Step::Away { 1.0 } else { 0.0 };
+            let Some(rank) = rank else {
+                jumps += 1;
+                return;
+            };
+            let step = places.take(order, now, rank, piece.steps, window, seen.places);
+            let back = left.iter().position(|end| remembers && *end == rank);
+            jumps += u32::from(step == Step::Away && back.is_none());
+            match back {
+                Some(back) => drop(left.remove(back)),
+                None if left.len() == MOST_LEFT => drop(left.pop_front()),
+                None => {}
+            }
+            left.push_back(rank + piece.steps);
         });
     }
-    steps / (steps + COST * jumps)
+    jumps
 }
 
 /// Steps that are in both.

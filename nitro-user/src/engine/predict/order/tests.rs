@@ -1,5 +1,6 @@
 mod collect;
 mod follow;
+mod loaders;
 mod random;
 
 use super::*;
@@ -15,11 +16,16 @@ fn bytes(steps: u32) -> u64 {
 }
 
 fn seen(parts: &[u32], steps: impl IntoIterator<Item = (u32, u32)>) -> Seen {
+    seen_at(1, parts, steps)
+}
+
+/// What was read at so many places at once.
+fn seen_at(places: usize, parts: &[u32], steps: impl IntoIterator<Item = (u32, u32)>) -> Seen {
     let mut collector = Collector::new(parts.iter().map(|steps| bytes(*steps)));
     for (part, step) in steps {
         collector.demanded(part as usize, u64::from(step));
     }
-    collector.finish()
+    collector.finish(places)
 }
 
 fn ascend(from: u32, until: u32) -> Steps {
@@ -54,11 +60,22 @@ fn together(readers: Vec<Steps>, random: &mut fastrand::Rng) -> Steps {
     all
 }
 
+/// Readers of which none is more than so many steps ahead.
+fn in_step(readers: Vec<Steps>, ahead: usize, random: &mut fastrand::Rng) -> Steps {
+    let all = readers.into_iter().flat_map(|steps| steps.into_iter().enumerate());
+    let mut all: Vec<_> = all
+        .map(|(index, step)| (index + random.usize(0..ahead), index, step))
+        .collect();
+    all.sort_unstable();
+    all.into_iter().map(|(_, _, step)| step).collect()
+}
+
 fn run(first: u32, steps: u32) -> Run {
     Run { part: 0, first, steps }
 }
 
 struct Bed {
+    places: usize,
     orders: Orders,
     now: Duration,
     steps: u32,
@@ -67,6 +84,7 @@ struct Bed {
 impl Bed {
     fn new(steps: u32) -> Self {
         Self {
+            places: 1,
             orders: Orders::default(),
             now: START,
             steps,
@@ -75,8 +93,14 @@ impl Bed {
 
     fn load(&mut self, steps: Steps) -> Lesson {
         self.now += DAY;
-        let seen = seen(&[self.steps], steps);
+        let seen = seen_at(self.places, &[self.steps], steps);
         self.orders.learn(self.now, 1, 1, bytes(self.steps), seen).unwrap()
+    }
+
+    fn loads(&mut self, times: usize, steps: &Steps) {
+        for _ in 0..times {
+            self.load(steps.clone());
+        }
     }
 
     fn known(&self) -> Known {
@@ -91,17 +115,16 @@ impl Bed {
 #[test]
 fn the_files_own_order_is_left_to_the_other_predictor() {
     let mut random = fastrand::Rng::with_seed(7);
-    for steps in [
-        ascend(0, 8000),
+    let slices = (0..16).map(|rank| ascend(rank * 500, rank * 500 + 500)).collect();
+    for (places, steps) in [
+        (1, ascend(0, 8000)),
         // Without a projector in the middle, and the tail first.
-        [ascend(7999, 8000), ascend(0, 400), ascend(450, 7999)].concat(),
+        (1, [ascend(7999, 8000), ascend(0, 400), ascend(450, 7999)].concat()),
         // Sixteen ranks, each with its slice.
-        together(
-            (0..16).map(|rank| ascend(rank * 500, rank * 500 + 500)).collect(),
-            &mut random,
-        ),
+        (16, together(slices, &mut random)),
     ] {
         let mut bed = Bed::new(8000);
+        bed.places = places;
         assert_eq!(bed.load(steps.clone()), Lesson::First);
         assert_eq!(bed.kind(), Kind::InOrder, "{:?}", bed.known().order.runs());
         assert_eq!(bed.load(steps), Lesson::Agreed);
@@ -139,6 +162,7 @@ fn another_order_is_known_after_one_load_and_surer_after_each() {
 fn what_varies_a_little_is_the_same_order() {
     let mut random = fastrand::Rng::with_seed(8);
     let mut bed = Bed::new(2000);
+    bed.places = 4;
     let slices = |random: &mut fastrand::Rng| {
         // Four ranks, each of which reads its part of each layer.
         let readers = (0..4).map(|rank| {
@@ -179,7 +203,7 @@ fn chance_is_no_order_and_yet_tells_what_is_read() {
 fn another_habit_takes_over() {
     let mut bed = Bed::new(1000);
     let habit = layers(100, 10);
-    (0..20).for_each(|_| drop(bed.load(habit.clone())));
+    bed.loads(20, &habit);
     let new = [ascend(300, 1000), ascend(0, 300)].concat();
     let backwards: Steps = new.chunks(7).rev().flatten().copied().collect();
     assert_eq!(bed.load(backwards.clone()), Lesson::Differed);
@@ -207,7 +231,7 @@ fn what_was_never_read_is_known_after_two_loads_and_read_once_no_more() {
     bed.load(ascend(0, 1000));
     assert!(!bed.known().is_unread(0, 950));
     // And long not since.
-    (0..3).for_each(|_| drop(bed.load(ascend(0, 900))));
+    bed.loads(3, &ascend(0, 900));
     assert!(!bed.known().is_unread(0, 950));
     bed.load(ascend(0, 900));
     assert!(bed.known().is_unread(0, 950));
@@ -240,7 +264,7 @@ fn parts_that_are_never_read_are_known() {
 #[test]
 fn a_load_that_was_cut_short_takes_nothing_away() {
     let mut bed = Bed::new(1000);
-    (0..3).for_each(|_| drop(bed.load(layers(100, 10))));
+    bed.loads(3, &layers(100, 10));
     let before = bed.known();
     let mut some = layers(100, 10);
     some.truncate(300);

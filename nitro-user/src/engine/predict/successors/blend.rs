@@ -3,8 +3,9 @@
 //! Interpolated: each context gives what it counted, less a discount, and leaves the rest to the next shorter one. Each of `d` different followers gives up 0.75 of a
 //! time, as in absolute discounting, and the `n` times are divided by `n + d`, as in method C of PPM (Moffat 1990; interpolated it is Witten and Bell's; Chen and
 //! Goodman 1999 compare them): a context in which everything is new each time says little, one that always went the same way nearly all. Measured over generated
-//! workloads of eight kinds (`workloads`), in bits for each outcome: this 1.94, method C 2.08, C with exclusion instead of interpolation 2.10, D 2.12, Kneser–Ney
-//! (0.75) 2.02; contexts of one model at most 2.18, of two 1.99.
+//! workloads of eight kinds (`workloads`, seeds 1000 to 1019, 120 days each), in bits for each outcome: this 1.955; the discount without method C 2.010; method C 2.099,
+//! with exclusion instead of interpolation 2.108; method D 2.134; Kneser–Ney with 0.75 2.028; a Pitman–Yor process with 0.75 and 1 1.970. Contexts of one model at most
+//! 2.096, of two 1.959.
 
 use std::time::Duration;
 
