@@ -57,6 +57,8 @@ pub fn blend(
     // Of a large group the context does not show all.
     let everywhere = group.len() > MOST_CONTEXT;
     let mut shares: Vec<Share> = Vec::new();
+    // The models of these by themselves: quicker to search.
+    let mut known: Vec<Number> = Vec::new();
     let mut rest = 1.0;
     let mut own = 0.0;
     for (context, length) in contexts(program, models) {
@@ -92,8 +94,12 @@ pub fn blend(
                 of: times as f32,
                 most: share,
             };
-            match shares.iter_mut().find(|known| known.model == row.model) {
-                None => shares.push(said),
+            let place = known.iter().position(|model| *model == row.model);
+            match place.and_then(|place| shares.get_mut(place)) {
+                None => {
+                    known.push(row.model);
+                    shares.push(said);
+                }
                 Some(known) => {
                     let share = known.share + share;
                     if known.most < said.most {
