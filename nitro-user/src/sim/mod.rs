@@ -15,6 +15,7 @@
 //!
 //! `nitro-bench sim` compares it with what `nitro-bench cold` measured; `nitro-agent replay` makes a scenario of a recorded trace.
 
+pub mod baseline;
 mod cache;
 mod cursor;
 pub mod device;

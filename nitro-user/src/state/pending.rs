@@ -8,7 +8,7 @@ use std::{collections::HashMap, mem};
 
 use crate::{
     catalog::model::LayoutKind,
-    engine::learn::row::{Change, MOST_CONTEXT, Number, Row, Run},
+    engine::learn::row::{BEGINNING, Change, MOST_CONTEXT, Number, Row, Run},
 };
 
 /// Memory that rows take while the disk takes none.
@@ -67,6 +67,11 @@ impl Key {
 
     /// The models it mentions; 0 is none.
     pub fn models(&self) -> [Number; MOST_CONTEXT + 1] {
+        self.numbers()
+            .map(|number| if number == BEGINNING { 0 } else { number })
+    }
+
+    fn numbers(&self) -> [Number; MOST_CONTEXT + 1] {
         match self {
             Self::Model(model) | Self::Heat(model) | Self::Order { model, .. } => [*model, 0, 0, 0],
             Self::Successor { context, next, .. } => [context[0], context[1], context[2], *next],
@@ -102,6 +107,8 @@ pub struct Pending {
     clear: bool,
     /// Then all that mentions these models; with the number of the change.
     forgotten: HashMap<Number, u64>,
+    /// And these programs.
+    forgotten_programs: HashMap<Number, u64>,
     rows: HashMap<Key, Fate>,
     bytes: usize,
     /// Changes for which there was no room.
@@ -111,7 +118,7 @@ pub struct Pending {
 impl Pending {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        !self.clear && self.forgotten.is_empty() && self.rows.is_empty()
+        !self.clear && self.forgotten.is_empty() && self.forgotten_programs.is_empty() && self.rows.is_empty()
     }
 
     /// Changes for which there was no room.
@@ -132,9 +139,13 @@ impl Pending {
                 let key = Key::Successor { program, context, next };
                 self.set(key, Fate { count, row: None });
             }
-            Change::ForgetModel(0) => {}
+            Change::ForgetOrder { model, program } => self.remove(count, Key::Order { model, program }),
+            Change::ForgetModel(0 | BEGINNING) | Change::ForgetProgram(0) => {}
             Change::ForgetModel(model) => {
-                self.forget(model, count);
+                self.lost += forget(&mut self.forgotten, model, count);
+            }
+            Change::ForgetProgram(program) => {
+                self.lost += forget(&mut self.forgotten_programs, program, count);
             }
             Change::ForgetAll => {
                 *self = Self {
@@ -148,16 +159,6 @@ impl Pending {
     /// Removes one row, as the `count`th change.
     pub fn remove(&mut self, count: u64, key: Key) {
         self.set(key, Fate { count, row: None });
-    }
-
-    fn forget(&mut self, model: Number, count: u64) {
-        if let Some(before) = self.forgotten.get_mut(&model) {
-            *before = count.max(*before);
-        } else if self.forgotten.len() >= MOST_FORGOTTEN {
-            self.lost += 1;
-        } else {
-            self.forgotten.insert(model, count);
-        }
     }
 
     fn set(&mut self, key: Key, fate: Fate) {
@@ -185,7 +186,10 @@ impl Pending {
         }
         self.lost += later.lost;
         for (model, count) in later.forgotten {
-            self.forget(model, count);
+            self.lost += forget(&mut self.forgotten, model, count);
+        }
+        for (program, count) in later.forgotten_programs {
+            self.lost += forget(&mut self.forgotten_programs, program, count);
         }
         for (key, fate) in later.rows {
             self.set(key, fate);
@@ -197,15 +201,33 @@ impl Pending {
         self.forgotten.keys().copied()
     }
 
+    /// The programs, likewise.
+    pub fn forgotten_programs(&self) -> impl Iterator<Item = Number> {
+        self.forgotten_programs.keys().copied()
+    }
+
     /// What is to become of which row after that, in any order: `None`, it is removed.
     pub fn rows(&self) -> impl Iterator<Item = (&Key, Option<&Row>)> {
         let outlives = |key: &Key, fate: &Fate| {
             let forgotten = |model: &Number| self.forgotten.get(model).is_some_and(|count| *count > fate.count);
-            !key.models().iter().any(forgotten)
+            let program = self.forgotten_programs.get(&key.program());
+            !key.models().iter().any(forgotten) && program.is_none_or(|count| *count <= fate.count)
         };
         let rows = self.rows.iter().filter(move |(key, fate)| outlives(key, fate));
         rows.map(|(key, fate)| (key, fate.row.as_ref()))
     }
+}
+
+/// Notes that a number is forgotten by the `count`th change; changes lost for want of room.
+fn forget(forgotten: &mut HashMap<Number, u64>, number: Number, count: u64) -> u64 {
+    if let Some(before) = forgotten.get_mut(&number) {
+        *before = count.max(*before);
+    } else if forgotten.len() >= MOST_FORGOTTEN {
+        return 1;
+    } else {
+        forgotten.insert(number, count);
+    }
+    0
 }
 
 /// What it takes in memory, roughly: a hash table is half empty.

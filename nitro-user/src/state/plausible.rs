@@ -33,7 +33,7 @@ pub fn is_plausible(row: &Row) -> bool {
     match row {
         Row::Model { number, path } => *number > 0 && is_path(path),
         Row::Program { number, name } => *number > 0 && name.len() <= MOST_NAME && !name.contains('\0'),
-        Row::Heat { model, heat, at } => *model > 0 && is_weight(*heat) && is_time(*at),
+        Row::Heat { model, heat, at, .. } => *model > 0 && is_weight(*heat) && is_time(*at),
         Row::Successor(row) => {
             let Successor {
                 weight,
@@ -186,6 +186,7 @@ mod tests {
             Row::Heat {
                 model: 1,
                 heat: 1.0,
+                asked: false,
                 at: u64::MAX,
             },
         ];

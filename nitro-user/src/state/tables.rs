@@ -44,7 +44,7 @@ pub const SCHEMA: [(&str, &str); 8] = [
     ),
     (
         "heats",
-        "CREATE TABLE heats(model INTEGER PRIMARY KEY, heat REAL NOT NULL, at INTEGER NOT NULL) STRICT",
+        "CREATE TABLE heats(model INTEGER PRIMARY KEY, heat REAL NOT NULL, asked INTEGER NOT NULL, at INTEGER NOT NULL) STRICT",
     ),
     (
         "successors",
@@ -98,9 +98,9 @@ pub fn put(to: &Connection, row: &Row, now: u64) -> rusqlite::Result<()> {
             "INSERT OR REPLACE INTO programs VALUES(?1, ?2, ?3)",
             params![number, seconds(now), name],
         ),
-        Row::Heat { model, heat, at } => run(
-            "INSERT OR REPLACE INTO heats VALUES(?1, ?2, ?3)",
-            params![model, heat, seconds(*at)],
+        Row::Heat { model, heat, asked, at } => run(
+            "INSERT OR REPLACE INTO heats VALUES(?1, ?2, ?3, ?4)",
+            params![model, heat, asked, seconds(*at)],
         ),
         Row::Successor(row) => {
             let [first, second, third] = row.context;
@@ -288,7 +288,8 @@ fn read(at: usize, found: &Found<'_>) -> Option<Row> {
         2 => Row::Heat {
             model: number(found, 0)?,
             heat: value(found, 1)?.as_f64().ok()?,
-            at: seconds(found, 2)?,
+            asked: number(found, 2)? != 0,
+            at: seconds(found, 3)?,
         },
         3 => Row::Successor(Successor {
             program: number(found, 0)?,

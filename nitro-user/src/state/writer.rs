@@ -16,7 +16,7 @@ use super::{
     database::{Database, Kind, words},
     pending::Pending,
     place::{Claim, Found, Identity, Place},
-    tables::{self, SCHEMA, WITH_MODELS},
+    tables::{self, SCHEMA, WITH_MODELS, WITH_PROGRAMS},
 };
 use crate::engine::learn::row::Row;
 
@@ -270,6 +270,7 @@ impl Writer {
             note(row);
         }
         tables::forget(&transaction, batch.forgotten(), WITH_MODELS)?;
+        tables::forget(&transaction, batch.forgotten_programs(), WITH_PROGRAMS)?;
         // In the order of the keys, and so of the pages.
         let mut rows: Vec<_> = batch.rows().collect();
         rows.sort_unstable_by_key(|(key, _)| *key);

@@ -5,6 +5,7 @@ pub mod cost;
 pub mod idle;
 pub mod latency;
 pub mod neighbours;
+pub mod predict;
 pub mod sim;
 pub mod storm;
 pub mod trace;

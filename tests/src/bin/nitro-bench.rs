@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rig::{
-    bench::{cold, cost, idle, latency, neighbours, sim, storm, trace},
+    bench::{cold, cost, idle, latency, neighbours, predict, sim, storm, trace},
     guest,
     readers::{self, ReaderArgs},
     store::{self, StoreArgs},
@@ -34,6 +34,8 @@ enum Command {
     Trace(trace::TraceArgs),
     /// What the agent costs when nothing happens.
     Idle(idle::IdleArgs),
+    /// What a million learned transitions cost: start, memory, look-ups.
+    Predict(predict::PredictArgs),
     /// What the simulator predicts for the cells that `cold` measured.
     Sim(sim::SimArgs),
     /// One load, reported as JSON (the benches run it as a process of its own).
@@ -58,6 +60,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Latency(args) => latency::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Predict(args) => predict::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Neighbours(args) => neighbours::run(&args),

@@ -12,6 +12,9 @@ use crate::{catalog::model::LayoutKind, engine::plan::device::Knowledge};
 /// Number of a model or of a program; 0 stands for none.
 pub type Number = u32;
 
+/// In a [`Successor`]'s context: the program had loaded nothing for long. No model has this number.
+pub const BEGINNING: Number = Number::MAX;
+
 /// Models before a load that are looked at for what follows, at most.
 pub const MOST_CONTEXT: usize = 3;
 
@@ -41,6 +44,8 @@ pub enum Row {
         model: Number,
         /// Decayed number of uses, as it was at `at`.
         heat: f64,
+        /// Somebody has asked for it to be locked, and nobody to let it go.
+        asked: bool,
         /// Seconds since 1970.
         at: u64,
     },
@@ -73,9 +78,9 @@ pub enum Row {
 /// See [`Row::Successor`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Successor {
-    /// Who loads.
+    /// Who loads; 0 for any program.
     pub program: Number,
-    /// The models loaded before by that program, the last one first; 0 where the context is shorter.
+    /// The models loaded before by that program, the last one first, and [`BEGINNING`] before the first one; 0 where the context is shorter.
     pub context: [Number; MOST_CONTEXT],
     /// The model that came next; 0 where none came for long.
     pub next: Number,
@@ -141,6 +146,15 @@ pub enum Change {
     Put(Row),
     /// Forget a model and all that mentions it.
     ForgetModel(Number),
+    /// Forget a program and all that mentions it.
+    ForgetProgram(Number),
+    /// Forget one order: there is no room for it.
+    ForgetOrder {
+        /// Which model.
+        model: Number,
+        /// Who reads.
+        program: Number,
+    },
     /// Forget one row of a successor: it has faded.
     Fade {
         /// Who loads.

@@ -1,3 +1,7 @@
-//! What comes next. One method per file; each offers a place in a model and knows nothing of budgets.
+//! What comes next. One method per file; each knows nothing of budgets.
 
+pub mod calibration;
+pub mod lead;
+pub mod order;
 pub mod sequence;
+pub mod successors;

@@ -170,7 +170,7 @@ fn rows_that_cannot_be_are_left_out_and_the_others_are_read() {
     let bad = "
         INSERT INTO models VALUES(-1, 0, x'2f61'), (0, 0, x'2f61'), (4294967296, 0, x'2f61'), (30, 0, x''), (31, 0, x'61'), (32, 0, x'2f0061');
         INSERT INTO programs VALUES(30, 0, printf('%.1000c', 'x')), (31, 0, CAST(x'ff' AS TEXT));
-        INSERT INTO heats VALUES(5000, 1.0, 0);
+        INSERT INTO heats VALUES(5000, 1.0, 0, 0);
         UPDATE heats SET heat = 9e999 WHERE model = 1;
         UPDATE heats SET heat = -1.0 WHERE model = 2;
         UPDATE heats SET at = -1 WHERE model = 3;

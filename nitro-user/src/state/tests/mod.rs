@@ -48,6 +48,7 @@ pub fn heat(model: Number, heat: f64) -> Row {
     Row::Heat {
         model,
         heat,
+        asked: false,
         at: 1_700_000_000,
     }
 }

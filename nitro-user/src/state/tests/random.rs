@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::engine::learn::row::Change;
+use crate::engine::learn::row::{BEGINNING, Change};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -24,7 +24,9 @@ impl Truth {
     fn take(&mut self, change: Change) {
         match change {
             Change::Put(row) => drop(self.0.insert(Key::of(&row), row)),
-            Change::ForgetModel(0) => {}
+            Change::ForgetModel(0 | BEGINNING) | Change::ForgetProgram(0) => {}
+            Change::ForgetProgram(program) => self.0.retain(|key, _| key.program() != program),
+            Change::ForgetOrder { model, program } => drop(self.0.remove(&Key::Order { model, program })),
             Change::ForgetModel(model) => self.0.retain(|key, _| !key.models().contains(&model)),
             Change::Fade { program, context, next } => drop(self.0.remove(&Key::Successor { program, context, next })),
             Change::ForgetAll => self.0.clear(),
@@ -63,7 +65,12 @@ fn rows() -> impl Strategy<Value = Row> {
         (number(), ".{0,15}").prop_filter_map("a name has no NUL", |(number, name)| {
             (!name.contains('\0') && name.len() <= 64).then_some(Row::Program { number, name })
         }),
-        (number(), 0.0..1e9f64, at.clone()).prop_map(|(model, heat, at)| Row::Heat { model, heat, at }),
+        (number(), 0.0..1e9f64, any::<bool>(), at.clone()).prop_map(|(model, heat, asked, at)| Row::Heat {
+            model,
+            heat,
+            asked,
+            at
+        }),
         (
             0..4u32,
             [0..4u32, 0..3u32, 0..2u32],
@@ -127,6 +134,8 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         40 => rows().prop_map(|row| Step::Change(Change::Put(row))),
         4 => (0..6u32).prop_map(|model| Step::Change(Change::ForgetModel(model))),
+        2 => number().prop_map(|program| Step::Change(Change::ForgetProgram(program))),
+        1 => (number(), number()).prop_map(|(model, program)| Step::Change(Change::ForgetOrder { model, program })),
         4 => fade.prop_map(|(program, context, next)| Step::Change(Change::Fade { program, context, next })),
         1 => Just(Step::Change(Change::ForgetAll)),
         4 => Just(Step::Flush),
