@@ -139,6 +139,7 @@ impl Wiring {
             inferred: policy.inferred,
             charge_consumer: policy.charge_consumer,
             retain: policy.retain,
+            booted: policy.booted,
             under_way: engine.loads().count() as u64,
             next_load: engine.next_load(),
             filter: Vec::new(),

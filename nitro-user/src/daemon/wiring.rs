@@ -120,6 +120,7 @@ impl Wiring {
                 inferred: mode.is_inferred(),
                 charge_consumer: config.charge_consumer,
                 retain: config.retain,
+                booted: clock::booted(),
             }),
             helpers: Some(keeping.own()),
             workers: Workers::new(outcomes, accountant, lent.lenders()),
@@ -296,7 +297,9 @@ impl Wiring {
 
     /// The agent is ready.
     pub fn started(&mut self, started: Started) {
-        tracing::debug!(rows = self.learned.len(), "learned before");
+        let rows = std::mem::take(&mut self.learned);
+        tracing::debug!(rows = rows.len(), "learned before");
+        self.feed(Input::Learned(rows));
         self.started = Some((started, clock::now()));
         self.processes.ask(Question::Power);
     }
@@ -374,6 +377,7 @@ impl Wiring {
                         self.feed(Input::Found { path, description });
                     }
                 }
+                Action::Learn(change) => self.keep(change),
                 Action::Progress { order, progress } => self.progressed(order, progress),
                 Action::Recall { device } => self.processes.ask(Question::Device(device)),
                 Action::Keep { device, knowledge } => {

@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    happening::Happening, input::OrderId, plan::device::Knowledge, receipt::Receipt, retain::orders::Progress,
+    happening::Happening, input::OrderId, learn::row::Change, plan::device::Knowledge, receipt::Receipt,
+    retain::orders::Progress,
 };
 use crate::{
     catalog::model::Model,
@@ -79,6 +80,8 @@ pub enum Action {
         /// What is worth keeping.
         knowledge: Knowledge,
     },
+    /// Keep what was learned of models and programs.
+    Learn(Change),
     /// Bring a step into the page cache, lock it there, or drop it; answered by `Input::Outcome`.
     Warm {
         /// For which load; steps of one load are done in order.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     action::{LoadId, ModelPin},
+    learn::row::Row,
     plan::device::Knowledge,
 };
 use crate::{
@@ -111,6 +112,8 @@ pub enum Input {
     Ceiling(ByteCount),
     /// The machine's memory, in answer to [`super::Action::AskMemory`].
     Memory(MachineMemory),
+    /// What was learned when the agent ran before. To be told before anything else.
+    Learned(Vec<Row>),
     /// Who has what mapped, in answer to [`super::Action::AskUsers`]: processes that live.
     Users(Vec<User>),
     /// What is at a path, in answer to [`super::Action::Find`].

@@ -48,16 +48,17 @@ impl Engine {
 
     /// After the loads have had their turns: decides what is to be kept, and hands out pieces of errands.
     pub(super) fn keep(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if self.retention.needs_memory(now) && self.pressure.ask(now) {
-            actions.push(Action::AskMemory);
-        }
         let strain = self.pressure.strain(now);
         let memory = Memory {
+            is_known: self.pressure.spare(now).is_some(),
             strain,
             spare: self.pressure.spare(now).filter(|_| self.pressure.is_calm(now)),
         };
         self.retention.decide(now, memory, &mut self.next_load, actions);
         self.budget.set_pinned(self.retention.pinned());
+        if self.retention.needs_memory(now) && self.pressure.ask(now) {
+            actions.push(Action::AskMemory);
+        }
         while let Some(piece) = self
             .retention
             .next_piece(now, self.errand_turn, strain, &self.budget, &self.devices)

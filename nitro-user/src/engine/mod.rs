@@ -12,6 +12,7 @@ pub mod holdings;
 pub mod input;
 mod keeping;
 pub mod learn;
+mod learning;
 mod library;
 pub mod load;
 pub mod pattern;
@@ -37,6 +38,7 @@ use self::{
     happening::{Happening, Skip},
     holdings::{Holding, Holdings},
     input::StepEnd,
+    learn::names::Names,
     library::{Library, Lookup},
     load::{Load, Stage},
     pattern::Passes,
@@ -72,6 +74,8 @@ pub struct Policy {
     pub charge_consumer: bool,
     /// What is kept after the loads.
     pub retain: retain::Settings,
+    /// The time since 1970 when the clock of all moments began.
+    pub booted: Duration,
 }
 
 impl Policy {
@@ -102,6 +106,7 @@ pub struct Engine {
     /// For whom what is held was warmed, where their loads have ended.
     holdings: Holdings,
     retention: Retention,
+    names: Names,
     /// Files that a worker found to be others than the catalog had said, and when.
     stale: HashMap<FileId, Moment>,
     /// Processes of ignored programs that read watched files.
@@ -137,6 +142,7 @@ impl Engine {
             budget,
             holdings: Holdings::default(),
             retention,
+            names: Names::default(),
             stale: HashMap::new(),
             ignored: HashSet::new(),
             passes: Passes::default(),
@@ -200,6 +206,7 @@ impl Engine {
             Input::Battery(on_battery) => self.spares = on_battery,
             Input::Ceiling(ceiling) => self.budget.set_ceiling(ceiling),
             Input::Memory(memory) => self.memory(now, memory, &mut actions),
+            Input::Learned(rows) => self.learned(now, &rows),
             Input::Users(users) => self.retention.users(now, &users),
             Input::Found { path, description } => self.retention.found(now, &path, description.as_ref()),
             Input::Ordered { order, command, items } => {
@@ -212,6 +219,7 @@ impl Engine {
         }
         self.plan(now, &mut actions);
         self.keep(now, &mut actions);
+        self.teach(now, &mut actions);
         actions
     }
 
@@ -223,8 +231,8 @@ impl Engine {
             .pressure
             .deadline()
             .filter(|_| self.could_warm() && self.strain() != Strain::None);
-        let pins = self.pressure.relaxed_deadline(self.now);
-        let pins = pins.filter(|_| self.retention.needs_memory(self.now));
+        let needs_memory = self.retention.needs_memory(self.now);
+        let pins = needs_memory.then(|| self.pressure.relaxed_deadline(self.now));
         let kept = self.retention.deadline(self.now);
         let others = [self.paused.flatten(), memory, pins, kept];
         deadlines.chain(others.into_iter().flatten()).min()

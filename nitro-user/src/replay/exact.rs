@@ -78,6 +78,7 @@ pub fn policy_of(header: &Header) -> Policy {
         inferred: header.inferred,
         charge_consumer: header.charge_consumer,
         retain: header.retain,
+        booted: header.booted,
     }
 }
 

@@ -45,6 +45,12 @@ pub fn is_written_since_begin(mtime_ns: i64, ctime_ns: i64) -> bool {
     i128::from(mtime_ns) > began_ns() && ctime_ns <= mtime_ns
 }
 
+/// Time since 1970 when the monotonic clock began, as the machine's clock has it now.
+pub fn booted() -> Duration {
+    let unix = u64::try_from(unix_now_ns()).map_or(Duration::ZERO, Duration::from_nanos);
+    unix.saturating_sub(now().since(Moment(0)))
+}
+
 /// Seconds since 1970, now.
 pub fn unix_now() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -273,6 +273,7 @@ impl Decoder {
             Line::Battery(on_battery) => told(Input::Battery(on_battery)),
             Line::Ceiling(ceiling) => told(Input::Ceiling(ByteCount(ceiling))),
             Line::Memory(memory) => told(Input::Memory(memory)),
+            Line::Learned(rows) => told(Input::Learned(rows)),
             Line::Users(users) => {
                 let users: Result<Vec<User>, LineError> = users.into_iter().map(|wire| self.user(wire)).collect();
                 told(Input::Users(users?))

@@ -277,6 +277,7 @@ impl Encoder {
             Input::Battery(on_battery) => Line::Battery(*on_battery),
             Input::Ceiling(ceiling) => Line::Ceiling(ceiling.0),
             Input::Memory(memory) => Line::Memory(*memory),
+            Input::Learned(rows) => Line::Learned(rows.clone()),
             Input::Users(users) => {
                 let users = users.iter().map(|user| WireUser {
                     process: user.process,

@@ -1,6 +1,6 @@
 //! What a trace holds.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,8 @@ pub struct Header {
     pub charge_consumer: bool,
     /// What was kept after the loads.
     pub retain: Settings,
+    /// The time since 1970 when the clock of all its times began.
+    pub booted: Duration,
     /// Loads that were under way already: of these the replay knows no beginning.
     pub under_way: u64,
     /// Number of the first load that begins in it.

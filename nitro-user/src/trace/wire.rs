@@ -16,6 +16,7 @@ use crate::{
     catalog::model::{LayoutKind, Model, Part, Place},
     engine::{
         input::{AccessKind, Command, MachineMemory, StepEnd},
+        learn::row::Row,
         plan::device::Knowledge,
     },
     sys::top::{Elsewhere, Top},
@@ -140,6 +141,7 @@ pub enum Line {
     Battery(bool),
     Ceiling(u64),
     Memory(MachineMemory),
+    Learned(Vec<Row>),
     Users(Vec<WireUser>),
     Found {
         path: Vec<u8>,

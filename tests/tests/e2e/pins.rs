@@ -12,10 +12,11 @@ use nix::{
 };
 use rig::{
     agent::{Agent, AgentProcess},
+    scratch::ScratchDir,
     tree::gguf,
 };
 
-use super::bed::{Bed, MIB, age, binary, held, resident_all, scenario, until, within};
+use super::bed::{Bed, MIB, age, base, binary, held, resident_all, scenario, until, within};
 
 const SIZE: u64 = 64 * MIB;
 
@@ -185,6 +186,7 @@ fn a_pause_lets_go_of_everything_within_a_second() {
 fn a_live_process_keeps_what_it_has_mapped_from_being_dropped() {
     scenario(384, |bed| {
         let files = gguf::splits(&bed.dir("models"), "model", 1, 2, SIZE).unwrap().files;
+        super::bed::cool_all(&files);
         let agent = bed.agent();
         let mut reader = bed.reader(&files[0]);
         reader.step("map");
@@ -196,12 +198,40 @@ fn a_live_process_keeps_what_it_has_mapped_from_being_dropped() {
             files[0].metadata().unwrap().len()
         );
         let said = agent.tell(&["evict", bed.disk.path().to_str().unwrap()]).unwrap();
-        eprintln!("{said}");
         assert!(said.contains("mapped by a live process"), "{said}");
         assert_eq!(resident_all(&files[0]), files[0].metadata().unwrap().len());
         assert_eq!(resident_all(&files[1]), 0);
         reader.end();
         agent.tell(&["evict", bed.disk.path().to_str().unwrap()]).unwrap();
         assert_eq!(resident_all(&files[0]), 0);
+    });
+}
+
+#[test]
+fn after_a_restart_what_was_used_is_brought_back_and_locked() {
+    scenario(384, |bed| {
+        let file = gguf::single(&bed.dir("models"), "one", 1, SIZE)
+            .unwrap()
+            .files
+            .remove(0);
+        let state = ScratchDir::new(&base()).unwrap();
+        let start = |flags: &[&str]| {
+            let agent = Agent::new(&binary(), bed.disk.path()).state(state.path());
+            bed.start(flags.iter().fold(agent, |agent, flag| agent.arg(*flag)))
+        };
+        let agent = start(&[]);
+        load(bed, &file);
+        agent.stop().unwrap();
+        super::bed::cool(&file);
+        let agent = start(&[]);
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(resident_all(&file) <= MIB, "nobody has asked for that");
+        agent.stop().unwrap();
+        let agent = start(&["--rewarm"]);
+        until("it is back", || resident_all(&file) >= SIZE);
+        agent.stop().unwrap();
+        super::bed::cool(&file);
+        let agent = start(&["--pin", "256MiB"]);
+        until("it is locked", || pinned(&agent) >= SIZE);
     });
 }

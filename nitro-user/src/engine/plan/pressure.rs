@@ -126,10 +126,10 @@ impl Pressure {
     }
 
     /// When to ask next where nothing is being brought in and what is locked is all that is at stake: while there is plenty, less often.
-    pub fn relaxed_deadline(&self, now: Moment) -> Option<Moment> {
+    pub fn relaxed_deadline(&self, now: Moment) -> Moment {
         let is_near = self.is_near() || self.strain(now) != Strain::None;
-        self.asked
-            .map(|asked| asked.after(if is_near { ASKED } else { RELAXED }))
+        let pause = if is_near { ASKED } else { RELAXED };
+        self.asked.map_or(now, |asked| asked.after(pause))
     }
 
     /// The machine's memory is so, and the agent itself has done this since it was asked last.
@@ -181,7 +181,7 @@ impl Pressure {
         let (at, _) = self.told?;
         let machine = self.available().saturating_sub(self.reserve);
         let own = self.room().map_or(u64::MAX, |room| room.saturating_sub(OWN_RESERVE));
-        (now.since(at) < 2 * RELAXED).then_some(machine.min(own))
+        (now.since(at) < 2 * ASKED).then_some(machine.min(own))
     }
 
     /// Bytes that are missing until the reserve is whole again.

@@ -19,6 +19,8 @@ use crate::{
 /// What is known of the machine's memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
+    /// It was asked for a moment ago.
+    pub is_known: bool,
     /// How short it is.
     pub strain: Strain,
     /// Bytes that may be taken beside the reserve; nothing before it was asked for, and while others use memory or devices.
@@ -49,6 +51,7 @@ impl Retention {
         let is_ready = |kept: &Kept| kept.returns_at().is_some_and(|at| at <= now) && !kept.loading;
         !self.paused
             && (self.is_waiting
+                || !self.start.is_empty()
                 || !self.errands.is_empty()
                 || self.kept.values().any(|kept| kept.pin.held > 0 || is_ready(kept)))
     }
@@ -58,10 +61,12 @@ impl Retention {
         let waits = self.paused || memory.strain != Strain::None;
         if std::mem::take(&mut self.is_due) {
             self.look(now, actions);
-            self.share_out(now, waits, next, actions);
+            self.share_out(now, waits || !memory.is_known, next, actions);
             if !waits {
                 self.bring_back(now, memory, next);
-                self.seek(actions);
+                if memory.is_known {
+                    self.seek(actions);
+                }
             }
             if memory.strain != Strain::None && !self.settings.keep_after_copy {
                 self.drop_copied(next);
@@ -134,6 +139,10 @@ impl Retention {
         if self.barred_until > now {
             return;
         }
+        // One after the other, the hottest first.
+        if self.errands.values().any(Errand::locks) {
+            return;
+        }
         for (key, share) in shares {
             let Some(kept) = self.kept.get_mut(&key) else { continue };
             let is_free = kept.errand.is_none() && !kept.loading && kept.pin.barred_until <= now;
@@ -155,6 +164,7 @@ impl Retention {
             let errand = Errand::new(id, kept.model.clone(), kept.parts(), Purpose::Pin(pin), share);
             kept.errand = Some(id);
             self.errands.insert(id, errand);
+            return;
         }
     }
 
@@ -190,8 +200,8 @@ impl Retention {
 
     /// Looks for the next of the models that were hot in the last run, when the one before is done.
     fn seek(&mut self, actions: &mut Vec<Action>) {
-        let returning = |errand: &Errand| errand.purpose == Purpose::Return;
-        if self.sought.is_some() || self.errands.values().any(returning) {
+        let comes = |errand: &Errand| errand.purpose == Purpose::Return || errand.locks();
+        if self.sought.is_some() || self.errands.values().any(comes) {
             return;
         }
         if let Some(path) = self.start.pop_front() {

@@ -130,6 +130,11 @@ impl Errand {
         (!self.closed && now >= self.rests_until).then_some((file, part, range))
     }
 
+    /// Whether it locks what it brings in.
+    pub const fn locks(&self) -> bool {
+        matches!(self.purpose, Purpose::Pin(_))
+    }
+
     /// When it wants to go on, if it rests.
     pub fn deadline(&self, now: Moment) -> Option<Moment> {
         let rests = !self.closed && !self.pieces.is_empty() && self.rests_until > now;

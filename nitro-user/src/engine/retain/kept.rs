@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -105,6 +106,11 @@ impl Kept {
             returned: false,
             patience: CALM,
         }
+    }
+
+    /// Where its first part is: its name beyond a restart.
+    pub fn path(&self) -> Option<PathBuf> {
+        path_of(&self.model)
     }
 
     /// The parts worth keeping: those that were read; all, while that is not known.
@@ -229,4 +235,10 @@ impl Kept {
     pub const fn bytes_lost(&self) -> u64 {
         self.lost
     }
+}
+
+/// Where the first part of a model is.
+pub fn path_of(model: &Model) -> Option<PathBuf> {
+    let first = model.parts.first()?;
+    Some(first.place.root.join(&first.place.below))
 }

@@ -9,6 +9,7 @@ pub mod heat;
 mod kept;
 pub mod orders;
 mod pins;
+mod strained;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -24,11 +25,11 @@ use self::{
     errand::{Errand, Purpose},
     heat::Heat,
     orders::Order,
+    strained::BARRED,
 };
 use super::{
     action::{Action, LoadId, ModelPin, Task},
     input::{OrderId, Outcome, StepEnd, User},
-    plan::pressure::Strain,
 };
 use crate::{
     catalog::model::{Description, Model, Part},
@@ -43,15 +44,6 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// A reader that is silent has its model for a moment longer in its hands before it is looked at.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
-
-/// Pins that had to go for want of memory are not taken up again before …
-const BARRED: Duration = Duration::from_secs(30);
-
-/// … twice as long when that happens again, up to this …
-const MOST_BARRED: Duration = Duration::from_secs(1800);
-
-/// … unless it went well for so long.
-const FORGIVEN: Duration = Duration::from_secs(600);
 
 /// What is told once.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,6 +104,8 @@ pub struct Retention {
     look_at: Option<Moment>,
     /// Bytes locked of all models.
     pinned: u64,
+    /// Models of which the heat is to be kept anew.
+    news: BTreeSet<FileId>,
     /// Something is to be locked as soon as there is memory.
     is_waiting: bool,
     /// What changed since it was last decided what to do.
@@ -149,6 +143,7 @@ impl Retention {
     /// A model is read: once per load.
     pub fn used(&mut self, now: Moment, key: FileId, model: &Arc<Model>, process: u32) {
         let half_life = self.settings.half_life;
+        self.news.insert(key);
         let kept = self.entry(now, key, model);
         kept.used(now, half_life);
         kept.loading = true;
@@ -167,6 +162,7 @@ impl Retention {
         let Some(kept) = self.kept.get_mut(&key) else { return };
         kept.loading = false;
         kept.heat.kept(now);
+        self.news.insert(key);
         kept.read.get_or_insert_default().extend(parts);
         kept.readers
             .extend(readers.map(|process| (process, Possession::Unknown)));
@@ -179,21 +175,34 @@ impl Retention {
 
     /// A process has ended.
     pub fn process_ended(&mut self, now: Moment, process: u32) {
-        for kept in self.kept.values_mut() {
+        for (key, kept) in &mut self.kept {
             let was_in_use = kept.is_in_use();
             let known = kept.readers.remove(&process).is_some() | kept.mapped_by.remove(&process);
             if known && was_in_use {
                 kept.heat.kept(now);
+                self.news.insert(*key);
                 self.is_due = true;
             }
         }
     }
 
+    /// What is to be kept of models whose heat has changed: path, heat now, whether they were asked for.
+    pub fn take_news(&mut self, now: Moment) -> Vec<(PathBuf, f64, bool)> {
+        let half_life = self.settings.half_life;
+        let news = std::mem::take(&mut self.news).into_iter();
+        let news = news.filter_map(|key| {
+            let kept = self.kept.get(&key)?;
+            Some((kept.path()?, kept.heat.at(now, half_life), kept.asked))
+        });
+        news.collect()
+    }
+
     /// Who has what, in answer to [`Action::AskUsers`].
     pub fn users(&mut self, now: Moment, users: &[User]) {
-        for kept in self.kept.values_mut() {
+        for (key, kept) in &mut self.kept {
             if kept.is_in_use() {
                 kept.heat.kept(now);
+                self.news.insert(*key);
             }
             kept.learn(users);
         }
@@ -230,73 +239,18 @@ impl Retention {
         }
     }
 
-    /// The machine's memory is short, by `missing` bytes, or somebody waits for it.
-    pub fn strained(&mut self, now: Moment, strain: Strain, missing: u64, actions: &mut Vec<Action>) {
-        // What was to be brought in at the start is not worth anybody's memory.
-        self.start.clear();
-        for errand in self.errands.values_mut() {
-            match errand.purpose {
-                Purpose::Return | Purpose::Pin(_) if !errand.is_closed() => {
-                    errand.close();
-                    actions.push(Action::Cancel { load: errand.id });
-                }
-                Purpose::Warm(_) if errand.is_under_way() => actions.push(Action::Cancel { load: errand.id }),
-                _ => {}
-            }
-        }
-        self.give_back(now, strain, missing, actions);
-        self.is_due = true;
-    }
-
-    /// Lets pins go, the coldest first: what is missing, and under stalls a quarter of all at least.
-    fn give_back(&mut self, now: Moment, strain: Strain, missing: u64, actions: &mut Vec<Action>) {
-        let pinned = self.pinned();
-        if pinned == 0 {
-            return;
-        }
-        let wanted = match strain {
-            Strain::None | Strain::Churn => return,
-            Strain::Stalls => missing.max(pinned / 4),
-            Strain::Short => missing.max(1),
-        };
-        let half_life = self.settings.half_life;
-        let mut coldest: Vec<(bool, f64, FileId)> = self
-            .kept
-            .iter()
-            .filter(|(_, kept)| kept.pin.held > 0)
-            .map(|(key, kept)| (kept.asked, kept.heat.at(now, half_life), *key))
-            .collect();
-        coldest.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
-        let mut given = 0;
-        for (_, _, key) in coldest {
-            if given >= wanted {
-                break;
-            }
-            given += self.release(key, actions);
-        }
-        self.hold_off(now);
-    }
-
-    /// Nothing is locked for a while; twice as long as the last time, if that was a short while ago.
-    fn hold_off(&mut self, now: Moment) {
-        let is_same = now < self.barred_until;
-        if self.bar.is_zero() || now.since(self.barred_until) >= FORGIVEN {
-            self.bar = BARRED;
-        } else if !is_same {
-            self.bar = (self.bar * 2).min(MOST_BARRED);
-        }
-        self.barred_until = now.after(self.bar);
-    }
-
     /// What was hot when the agent ended last, the hottest first.
     pub fn restore(&mut self, hot: Vec<(PathBuf, Heat, bool)>) {
         let brings = self.settings.rewarm || self.settings.pin.0 > 0;
+        let half_life = self.settings.half_life;
         for (path, heat, asked) in hot {
-            if brings || asked {
+            let is_hot = heat.at(Moment(0), half_life) >= self.settings.unpin_below;
+            if brings && (is_hot || asked) {
                 self.start.push_back(path.clone());
             }
             self.remembered.insert(path, (heat, asked));
         }
+        self.is_due = true;
     }
 
     /// The catalog's answer about a model of the last run.
@@ -310,7 +264,11 @@ impl Retention {
             return;
         };
         let key = super::load::key(&description.model, description.file);
+        let below = self.settings.unpin_below;
+        let half_life = self.settings.half_life;
         let kept = self.entry(now, key, &description.model);
+        // It had been hot enough once.
+        kept.pin.chosen = kept.heat.at(now, half_life) >= below;
         kept.lost(Moment(0), kept.bytes());
     }
 
@@ -443,7 +401,7 @@ impl Retention {
         }
         let remembered = &mut self.remembered;
         let kept = self.kept.entry(key).or_insert_with(|| {
-            let path = model.parts.first().map(|part| part.place.root.join(&part.place.below));
+            let path = kept::path_of(model);
             let (heat, asked) = path.and_then(|path| remembered.remove(&path)).unwrap_or_default();
             Kept::new(model.clone(), heat, asked)
         });

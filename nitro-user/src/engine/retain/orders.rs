@@ -94,6 +94,7 @@ impl Retention {
                     kept.ask_for();
                     kept.read.get_or_insert_default().extend(parts);
                     placed.pins.push(key);
+                    self.news.insert(key);
                     continue;
                 }
             };
@@ -132,6 +133,7 @@ impl Retention {
     fn unpin(&mut self, key: FileId, actions: &mut Vec<Action>) -> u64 {
         let Some(kept) = self.kept.get_mut(&key) else { return 0 };
         kept.dismiss();
+        self.news.insert(key);
         self.release(key, actions)
     }
 

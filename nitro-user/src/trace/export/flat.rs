@@ -247,6 +247,11 @@ impl Flat {
                 detail: detail(memory),
                 ..none
             },
+            Input::Learned(rows) => Self {
+                event: "learned",
+                detail: Some(json!({ "rows": rows.len() })),
+                ..none
+            },
             Input::Users(users) => Self {
                 event: "users",
                 detail: detail(users),
