@@ -51,13 +51,22 @@ fn what_was_learned_of_a_device_survives_a_restart() {
         assert_eq!(names(state.path()), ["state.db"]);
         let Opened { rows, troubles, .. } = Store::open(state.path()).unwrap();
         assert!(troubles.is_empty(), "{troubles:?}");
-        let [
-            Row::Device {
-                identity,
-                knowledge,
-                at,
-            },
-        ] = &rows[..]
+        let [model, heat, device] = &rows[..] else {
+            panic!("{rows:#?}");
+        };
+        assert!(
+            matches!(model, Row::Model { path, .. } if path == weights),
+            "{model:#?}"
+        );
+        assert!(
+            matches!(heat, Row::Heat { heat, asked: false, .. } if (1.9..=2.0).contains(heat)),
+            "{heat:#?}"
+        );
+        let Row::Device {
+            identity,
+            knowledge,
+            at,
+        } = device
         else {
             panic!("{rows:#?}");
         };

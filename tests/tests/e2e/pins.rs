@@ -199,7 +199,7 @@ fn a_live_process_keeps_what_it_has_mapped_from_being_dropped() {
         );
         let said = agent.tell(&["evict", bed.disk.path().to_str().unwrap()]).unwrap();
         assert!(said.contains("mapped by a live process"), "{said}");
-        assert_eq!(resident_all(&files[0]), files[0].metadata().unwrap().len());
+        assert!(resident_all(&files[0]) >= files[0].metadata().unwrap().len());
         assert_eq!(resident_all(&files[1]), 0);
         reader.end();
         agent.tell(&["evict", bed.disk.path().to_str().unwrap()]).unwrap();
