@@ -94,6 +94,7 @@ fn measure(successors: u32, place: &Path) -> Result<()> {
         &mut (1..=MODELS).map(|model| Row::Heat {
             model,
             heat: 1.5,
+            asked: false,
             at: 1_800_000_000,
         }),
     )?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     catalog::exclude::Exclude,
-    engine::retain::Settings,
+    engine::retain::settings::Settings,
     source::attach::EventChoice,
     sys::{cgroup, memory},
     units::{ByteCount, Size},

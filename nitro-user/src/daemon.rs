@@ -340,8 +340,7 @@ async fn serve(config: Config, rights: Rights, mut audience: impl Audience) -> a
         tell,
         answer,
         (store, learned),
-        accountant,
-        keeping,
+        (accountant, keeping),
     )?;
     wiring.finder = finder;
     wiring.reports = reports.clone();

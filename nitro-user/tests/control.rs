@@ -24,8 +24,8 @@ use nitro_user::{
     engine::{
         evidence::Evidence,
         input::{Command as Order, OrderId},
+        order::Progress,
         receipt::{ReaderKind, Receipt},
-        retain::orders::Progress,
     },
     observe::{
         history::{BEHIND, History, Kept},

@@ -1,5 +1,7 @@
 //! What the engine keeps after the loads: pins, what is brought back, what people ask for.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::{Path, PathBuf},
@@ -14,7 +16,8 @@ use nitro_user::{
         action::{LoadId, Manner, ModelPin, Task},
         input::{Command, Item, MachineMemory, OrderId, StepEnd, User},
         learn::row::{Change, Row},
-        retain::{Settings, orders::Progress},
+        order::Progress,
+        retain::Settings,
     },
     units::{ByteCount, ByteRange, FileId, Moment, STEP},
 };
@@ -723,8 +726,9 @@ fn heat_is_kept_when_it_changes() {
     world.load(10, 7);
     world.order(1, Command::Pin, 20);
     let heat = |world: &World, inode: u64| {
+        let wanted = PathBuf::from(format!("/r/{inode}"));
         let number = world.kept.iter().find_map(|change| match change {
-            Change::Put(Row::Model { number, path }) if *path == PathBuf::from(format!("/r/{inode}")) => Some(*number),
+            Change::Put(Row::Model { number, path }) if *path == wanted => Some(*number),
             _ => None,
         });
         world.kept.iter().rev().find_map(|change| match change {

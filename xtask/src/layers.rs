@@ -62,6 +62,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "trace",
             "engine::input",
             "engine::action",
+            "engine::learn::row",
+            "engine::retain::settings",
             "engine::receipt",
             "engine::plan::device",
             "catalog::model",
@@ -72,14 +74,31 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // It passes values on and answers clients: no stage of the agent is within its reach.
     (
         "control",
-        &["control", "observe", "trace", "engine::receipt", "sys", "units"],
+        &[
+            "control",
+            "observe",
+            "trace",
+            "engine::receipt",
+            "engine::order",
+            "sys",
+            "units",
+        ],
     ),
     // It looks at the machine and at the stages' ways to the kernel, and does none of their work.
     (
         "doctor",
         &["doctor", "catalog::stores", "discover", "source", "sys", "units"],
     ),
-    ("config", &["catalog::exclude", "source::attach", "sys", "units"]),
+    (
+        "config",
+        &[
+            "catalog::exclude",
+            "engine::retain::settings",
+            "source::attach",
+            "sys",
+            "units",
+        ],
+    ),
     // It knows the agent as a program; nobody uses it but `cli`, and the tests.
     ("bench", &["bench", "sys", "units"]),
     ("daemon", &["*"]),

@@ -24,7 +24,7 @@ use crate::{
     },
     engine::{
         input::{Command, StepEnd},
-        retain::orders::Progress,
+        order::Progress,
     },
     units::{ByteCount, Rate, printable},
 };

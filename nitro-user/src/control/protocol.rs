@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::wire_path::{self, WirePath};
 use crate::{
-    engine::{input::Command, retain::orders::Progress},
+    engine::order::{Command, Progress},
     observe::{history::Kept, status::Status},
     units::ByteCount,
 };

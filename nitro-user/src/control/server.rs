@@ -20,10 +20,7 @@ use super::{
     socket::{Claimed, SocketFile},
 };
 use crate::{
-    engine::{
-        input::{Command, OrderId},
-        retain::orders::Progress,
-    },
+    engine::order::{Command, OrderId, Progress},
     observe::{history::Subscription, status::Status},
     trace::Frame,
 };

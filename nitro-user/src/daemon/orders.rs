@@ -14,7 +14,7 @@ use crate::{
     engine::{
         Input,
         input::{Command, Item, OrderId},
-        retain::orders::Progress,
+        order::Progress,
     },
     units::printable,
 };

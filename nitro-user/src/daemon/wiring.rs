@@ -105,8 +105,7 @@ impl Wiring {
         outcomes: Sender<Outcome>,
         answers: Sender<Answer>,
         (store, learned): (Store, Vec<Row>),
-        accountant: Option<Accountant>,
-        keeping: Keeping,
+        (accountant, keeping): (Option<Accountant>, Keeping),
     ) -> std::io::Result<Self> {
         let (catalog, lent) = catalog;
         Ok(Self {

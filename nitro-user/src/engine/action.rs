@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    happening::Happening, input::OrderId, learn::row::Change, plan::device::Knowledge, receipt::Receipt,
-    retain::orders::Progress,
+    happening::Happening, input::OrderId, learn::row::Change, order::Progress, plan::device::Knowledge,
+    receipt::Receipt,
 };
 use crate::{
     catalog::model::Model,

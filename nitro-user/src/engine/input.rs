@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use super::order::{Command, OrderId};
 use super::{
     action::{LoadId, ModelPin},
     learn::row::Row,
@@ -162,24 +163,6 @@ pub struct MachineMemory {
     pub reclaimed: ByteCount,
     /// Bytes of files that it took from somebody's working set and that had to be read again.
     pub restored: ByteCount,
-}
-
-/// Names an order for as long as the agent runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct OrderId(pub u64);
-
-/// What people may want done by hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Command {
-    /// Lock it in memory, whatever its heat.
-    Pin,
-    /// Not any more.
-    Unpin,
-    /// Bring it into the page cache.
-    Warm,
-    /// Take it out of the page cache, where nobody has it mapped.
-    Evict,
 }
 
 /// Parts of a model.

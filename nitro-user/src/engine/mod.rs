@@ -15,6 +15,7 @@ pub mod learn;
 mod learning;
 mod library;
 pub mod load;
+pub mod order;
 pub mod pattern;
 pub mod plan;
 pub mod predict;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{input::Input, receipt::Receipt, retain::Settings},
+    engine::{input::Input, receipt::Receipt, retain::settings::Settings},
     units::{ByteCount, ByteRange, FileId, Moment},
 };
 

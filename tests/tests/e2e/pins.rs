@@ -28,9 +28,7 @@ fn keeper(agent: &AgentProcess) -> Option<u32> {
             .filter_map(|number| number.parse().ok())
             .collect()
     };
-    let all = children(agent.pid().ok()?)
-        .into_iter()
-        .flat_map(|parent| children(parent));
+    let all = children(agent.pid().ok()?).into_iter().flat_map(children);
     all.into_iter().find(|process| locked_by(*process) > 0)
 }
 

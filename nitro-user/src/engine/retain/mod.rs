@@ -9,6 +9,7 @@ pub mod heat;
 mod kept;
 pub mod orders;
 mod pins;
+pub mod settings;
 mod strained;
 
 use std::{
@@ -18,14 +19,15 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
-
-pub use self::kept::{Kept, Possession};
 use self::{
     errand::{Errand, Purpose},
     heat::Heat,
     orders::Order,
     strained::BARRED,
+};
+pub use self::{
+    kept::{Kept, Possession},
+    settings::Settings,
 };
 use super::{
     action::{Action, LoadId, ModelPin, Task},
@@ -33,7 +35,7 @@ use super::{
 };
 use crate::{
     catalog::model::{Description, Model, Part},
-    units::{ByteCount, ByteRange, FileId, Moment},
+    units::{ByteRange, FileId, Moment},
 };
 
 /// Models remembered; the coldest that hold nothing go.
@@ -44,37 +46,6 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// A reader that is silent has its model for a moment longer in its hands before it is looked at.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
-
-/// What is told once.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Settings {
-    /// After this a use counts half.
-    pub half_life: Duration,
-    /// Heat at which a model is locked.
-    pub pin_above: f64,
-    /// Heat below which it is let go.
-    pub unpin_below: f64,
-    /// Bytes that may be locked.
-    pub pin: ByteCount,
-    /// The hottest models of the last run are brought in at the start.
-    pub rewarm: bool,
-    /// Pages are left alone whose readers have copied them into memory of their own.
-    pub keep_after_copy: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            half_life: Duration::from_secs(6 * 3600),
-            pin_above: 0.9,
-            unpin_below: 0.25,
-            pin: ByteCount(0),
-            rewarm: false,
-            keep_after_copy: false,
-        }
-    }
-}
 
 /// Of a piece that came back.
 #[derive(Clone, Copy, Debug)]

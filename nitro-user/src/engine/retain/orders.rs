@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     Retention,
     errand::{Errand, Purpose, Tally},
@@ -11,37 +9,15 @@ use super::{
 use crate::{
     engine::{
         action::{Action, LoadId},
-        input::{Command, Item, OrderId, StepEnd},
+        input::{Command, Item, OrderId},
         load::key,
+        order::Progress,
     },
     units::{FileId, Moment},
 };
 
 /// Whoever waits hears no more often than this.
 const WORD: Duration = Duration::from_millis(100);
-
-/// How far an order is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Bytes of all that it is about.
-    pub total: u64,
-    /// Bytes that it is through with.
-    pub done: u64,
-    /// Of these, bytes that are in the page cache now.
-    pub there: u64,
-    /// Bytes that were brought in, or dropped.
-    pub changed: u64,
-    /// Bytes that are locked, or were let go.
-    pub held: u64,
-    /// Bytes that it could not be done with.
-    pub failed: u64,
-    /// Why the last of these could not.
-    pub trouble: Option<StepEnd>,
-    /// Nothing goes on for want of memory, or since the agent is paused.
-    pub waits: bool,
-    /// Nothing more will be said.
-    pub over: bool,
-}
 
 impl Progress {
     fn add(&mut self, tally: &Tally) {
