@@ -1,7 +1,7 @@
 //! Every input again, with its time: the same decisions.
 
 use crate::{
-    catalog::model::Model,
+    catalog::model::{Description, Model},
     engine::{Action, Engine, Input, Policy, receipt::Receipt},
     trace::{Header, Record},
     units::ByteCount,
@@ -51,15 +51,22 @@ const MOST_PARTS: usize = 1 << 16;
 
 /// Whether a trace can hold this input.
 fn is_possible(input: &Input) -> bool {
-    let (Input::Described {
-        description: Some(description),
-        ..
-    }
-    | Input::Named { description, .. }) = input
-    else {
-        return true;
+    let is_possible = |description: &Description| {
+        is_possible_model(&description.model) && description.position < description.model.parts.len()
     };
-    is_possible_model(&description.model) && description.position < description.model.parts.len()
+    match input {
+        Input::Described {
+            description: Some(description),
+            ..
+        }
+        | Input::Found {
+            description: Some(description),
+            ..
+        }
+        | Input::Named { description, .. } => is_possible(description),
+        Input::Ordered { items, .. } => items.iter().all(|item| is_possible_model(&item.model)),
+        _ => true,
+    }
 }
 
 /// Whether an engine can be told of this model.

@@ -83,7 +83,14 @@ pub struct Errand {
     pub tally: Tally,
     /// Bytes of all its pieces.
     pub total: u64,
-    pieces: VecDeque<(usize, ByteRange)>,
+    /// Its parts that are not through, the present one first.
+    parts: VecDeque<usize>,
+    /// What of the present one was handed out.
+    offset: u64,
+    /// Bytes that may still be handed out.
+    left: u64,
+    /// Pieces that came back undone.
+    again: VecDeque<(usize, ByteRange)>,
     /// Bytes with a worker.
     in_flight: u64,
     rests_until: Moment,
@@ -94,28 +101,19 @@ pub struct Errand {
 impl Errand {
     /// Through these parts of a model, in this order, as far as `most` bytes.
     pub fn new(id: LoadId, model: Arc<Model>, parts: impl Iterator<Item = usize>, purpose: Purpose, most: u64) -> Self {
-        let mut left = most;
-        let mut pieces = VecDeque::new();
-        for index in parts {
-            let size = model.parts.get(index).map_or(0, |part| part.size);
-            let piece = if purpose.task() == Task::Drop { DROPPED } else { STEP };
-            for start in (0..size).step_by(piece as usize) {
-                let range = ByteRange::new(start, piece.min(size - start));
-                if range.len() > left {
-                    left = 0;
-                    break;
-                }
-                left -= range.len();
-                pieces.push_back((index, range));
-            }
-        }
+        let size = |part: &usize| model.parts.get(*part).map_or(0, |part| part.size);
+        let parts: VecDeque<usize> = parts.filter(|part| size(part) > 0).collect();
+        let total = parts.iter().map(size).fold(0, u64::saturating_add);
         Self {
             id,
             model,
             purpose,
             tally: Tally::default(),
-            total: pieces.iter().map(|(_, range)| range.len()).sum(),
-            pieces,
+            total: total.min(most),
+            parts,
+            offset: 0,
+            left: most,
+            again: VecDeque::new(),
             in_flight: 0,
             rests_until: Moment(0),
             surveyed: None,
@@ -123,11 +121,29 @@ impl Errand {
         }
     }
 
+    /// The next piece.
+    fn piece(&self) -> Option<(usize, ByteRange)> {
+        if let Some(piece) = self.again.front() {
+            return Some(*piece);
+        }
+        let part = *self.parts.front()?;
+        let rest = self.model.parts.get(part)?.size.saturating_sub(self.offset);
+        let piece = if self.purpose.task() == Task::Drop {
+            DROPPED
+        } else {
+            STEP
+        };
+        let range = ByteRange::new(self.offset, piece.min(rest));
+        (range.len() <= self.left).then_some((part, range))
+    }
+
     /// The next piece, and its file, if it is time for one.
     pub fn next(&self, now: Moment) -> Option<(FileId, usize, ByteRange)> {
-        let &(part, range) = self.pieces.front()?;
-        let file = self.model.parts.get(part)?.file;
-        (!self.closed && now >= self.rests_until).then_some((file, part, range))
+        if self.closed || now < self.rests_until {
+            return None;
+        }
+        let (part, range) = self.piece()?;
+        Some((self.model.parts.get(part)?.file, part, range))
     }
 
     /// Whether it locks what it brings in.
@@ -137,15 +153,23 @@ impl Errand {
 
     /// When it wants to go on, if it rests.
     pub fn deadline(&self, now: Moment) -> Option<Moment> {
-        let rests = !self.closed && !self.pieces.is_empty() && self.rests_until > now;
+        let rests = !self.closed && self.rests_until > now && self.piece().is_some();
         rests.then_some(self.rests_until)
     }
 
     /// The next piece was handed out; whether its part is to be looked at as a whole first.
     pub fn submitted(&mut self) -> bool {
-        let Some((part, range)) = self.pieces.pop_front() else {
+        let Some((part, range)) = self.piece() else {
             return false;
         };
+        if self.again.pop_front().is_none() {
+            self.left -= range.len();
+            self.offset = range.end;
+            if self.model.parts.get(part).is_none_or(|part| part.size <= range.end) {
+                self.parts.pop_front();
+                self.offset = 0;
+            }
+        }
         self.in_flight += range.len();
         // What is to be locked is locked step by step, whether it is there or not.
         self.purpose.task() == Task::Warm && self.surveyed.replace(part) != Some(part)
@@ -163,15 +187,13 @@ impl Errand {
                 self.tally.held += outcome.held;
             }
             StepEnd::WholePartResident => {
-                let part = outcome.part;
-                let rest: u64 = self.of(part).map(|(_, range)| range.len()).sum();
-                self.pieces.retain(|(other, _)| *other != part);
+                let rest = self.leave(outcome.part);
                 self.tally.done += bytes + rest;
                 self.tally.there += bytes + rest;
             }
             StepEnd::Cancelled | StepEnd::Yielded => {
                 if !self.closed {
-                    self.pieces.push_front((outcome.part, outcome.range));
+                    self.again.push_front((outcome.part, outcome.range));
                 }
                 self.tally.changed += outcome.gained();
                 if outcome.end == StepEnd::Yielded {
@@ -180,9 +202,7 @@ impl Errand {
             }
             trouble => {
                 // The part cannot be had: neither can the rest of it.
-                let part = outcome.part;
-                let rest: u64 = self.of(part).map(|(_, range)| range.len()).sum();
-                self.pieces.retain(|(other, _)| *other != part);
+                let rest = self.leave(outcome.part);
                 self.tally.done += bytes + rest;
                 self.tally.failed += bytes + rest;
                 self.tally.trouble = Some(trouble);
@@ -190,8 +210,20 @@ impl Errand {
         }
     }
 
-    fn of(&self, part: usize) -> impl Iterator<Item = &(usize, ByteRange)> {
-        self.pieces.iter().filter(move |(other, _)| *other == part)
+    /// Nothing more of a part is handed out; bytes that would have been.
+    fn leave(&mut self, part: usize) -> u64 {
+        let of_it = self.again.iter().filter(|(other, _)| *other == part);
+        let mut rest: u64 = of_it.map(|(_, range)| range.len()).sum();
+        self.again.retain(|(other, _)| *other != part);
+        if self.parts.front() == Some(&part) {
+            let size = self.model.parts.get(part).map_or(0, |part| part.size);
+            let unseen = size.saturating_sub(self.offset).min(self.left);
+            self.left -= unseen;
+            rest += unseen;
+            self.parts.pop_front();
+            self.offset = 0;
+        }
+        rest
     }
 
     /// Nothing more is handed out.
@@ -201,7 +233,7 @@ impl Errand {
 
     /// Whether nothing is left of it.
     pub fn is_over(&self) -> bool {
-        self.in_flight == 0 && (self.closed || self.pieces.is_empty())
+        self.in_flight == 0 && (self.closed || self.piece().is_none())
     }
 
     /// Whether something of it is with a worker.
