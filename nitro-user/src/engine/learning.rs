@@ -6,6 +6,7 @@ use super::{
     Engine,
     action::Action,
     learn::row::{Change, Row},
+    plan::device::Knowledge,
     retain::heat::{Heat, decayed},
 };
 use crate::units::Moment;
@@ -35,6 +36,15 @@ impl Engine {
             hot.map(|(path, heat, asked)| (path, Heat::new(heat, now), asked))
                 .collect(),
         );
+    }
+
+    /// What was known of a device.
+    pub(super) fn recalled(&mut self, number: u32, knowledge: Knowledge, actions: &mut Vec<Action>) {
+        let device = self.devices.entry(number).or_default();
+        device.recall(knowledge);
+        for load in self.loads.values_mut().filter(|load| load.key.device == number) {
+            load.recalled(device, actions);
+        }
     }
 
     /// Hands out what is to be kept of what has changed.

@@ -45,7 +45,7 @@ use self::{
     pattern::Passes,
     plan::{
         budget::Budget,
-        device::{Device, Knowledge},
+        device::Device,
         pressure::{Pressure, Strain},
     },
     retain::Retention,
@@ -396,22 +396,6 @@ impl Engine {
         actions.push(Action::AskProgram { process });
         self.came(process, id);
         id
-    }
-
-    fn recalled(&mut self, number: u32, knowledge: Knowledge, actions: &mut Vec<Action>) {
-        let device = self.devices.entry(number).or_default();
-        device.recall(knowledge);
-        for load in self.loads.values_mut().filter(|load| load.key.device == number) {
-            load.recalled(device, actions);
-        }
-    }
-
-    fn direct(&mut self, process: u32, file: FileId, actions: &mut Vec<Action>) {
-        for load in self.loads.values_mut().filter(|load| load.reads(file)) {
-            if load.readers.contains(process) && load.readers.note_direct(process) {
-                load.skip(Skip::DirectIo, actions);
-            }
-        }
     }
 
     fn resume(&mut self) {

@@ -3,8 +3,12 @@
 use super::{
     Engine,
     action::{Action, LoadId},
+    happening::Skip,
 };
-use crate::{catalog::model::Description, units::Moment};
+use crate::{
+    catalog::model::Description,
+    units::{FileId, Moment},
+};
 
 impl Engine {
     /// The command line of a process names a file.
@@ -20,6 +24,15 @@ impl Engine {
         // It reads already: the catalog had been asked what that is, and this answers it.
         for access in waiting {
             self.access(now, access, actions);
+        }
+    }
+
+    /// A process reads a file past the page cache.
+    pub(super) fn direct(&mut self, process: u32, file: FileId, actions: &mut Vec<Action>) {
+        for load in self.loads.values_mut().filter(|load| load.reads(file)) {
+            if load.readers.contains(process) && load.readers.note_direct(process) {
+                load.skip(Skip::DirectIo, actions);
+            }
         }
     }
 
