@@ -56,7 +56,7 @@ impl Engine {
         };
         self.retention.decide(now, memory, &mut self.next_load, actions);
         self.budget.set_pinned(self.retention.pinned());
-        if self.retention.needs_memory(now) && self.pressure.ask(now) {
+        if self.retention.needs_memory() && self.pressure.ask(now) {
             actions.push(Action::AskMemory);
         }
         while let Some(piece) = self

@@ -232,7 +232,7 @@ impl Engine {
             .pressure
             .deadline()
             .filter(|_| self.could_warm() && self.strain() != Strain::None);
-        let needs_memory = self.retention.needs_memory(self.now);
+        let needs_memory = self.retention.needs_memory();
         let pins = needs_memory.then(|| self.pressure.relaxed_deadline(self.now));
         let kept = self.retention.deadline(self.now);
         let others = [self.paused.flatten(), memory, pins, kept];

@@ -16,6 +16,9 @@ use crate::{
     units::{ByteRange, FileId, Moment},
 };
 
+/// Models that are dropped at the same time.
+const MOST_DROPPED: usize = 4;
+
 /// What is known of the machine's memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
@@ -47,19 +50,16 @@ impl Retention {
     }
 
     /// Whether it has to be known how much memory there is: something is locked or is being brought in, or is to be.
-    pub fn needs_memory(&self, now: Moment) -> bool {
-        let is_ready = |kept: &Kept| kept.returns_at().is_some_and(|at| at <= now) && !kept.loading;
-        !self.paused
-            && (self.is_waiting
-                || !self.start.is_empty()
-                || !self.errands.is_empty()
-                || self.kept.values().any(|kept| kept.pin.held > 0 || is_ready(kept)))
+    pub fn needs_memory(&self) -> bool {
+        let is_to_be = self.is_waiting || self.is_ready || !self.start.is_empty();
+        !self.paused && (is_to_be || !self.errands.is_empty() || self.pinned > 0)
     }
 
     /// Decides anew where something has changed.
     pub fn decide(&mut self, now: Moment, memory: Memory, next: &mut u64, actions: &mut Vec<Action>) {
         let waits = self.paused || memory.strain != Strain::None;
         if std::mem::take(&mut self.is_due) {
+            self.finish_those_over(now, actions);
             self.look(now, actions);
             self.share_out(now, waits || !memory.is_known, next, actions);
             if !waits {
@@ -71,6 +71,12 @@ impl Retention {
             if memory.strain != Strain::None && !self.settings.keep_after_copy {
                 self.drop_copied(next);
             }
+            // What there is nothing to do for is over at once.
+            self.finish_those_over(now, actions);
+            let is_ready =
+                |kept: &Kept| kept.errand.is_none() && !kept.loading && kept.returns_at().is_some_and(|at| at <= now);
+            self.is_ready = self.kept.values().any(is_ready);
+            self.wake = self.next_change(now);
         }
         if !self.orders.is_empty() {
             self.tell_orders(now, waits, actions);
@@ -146,9 +152,7 @@ impl Retention {
         for (key, share) in shares {
             let Some(kept) = self.kept.get_mut(&key) else { continue };
             let is_free = kept.errand.is_none() && !kept.loading && kept.pin.barred_until <= now;
-            // What is left of a share may be less than the next step.
-            let is_full = kept.pin.held + crate::units::STEP > share && kept.pin.held > 0;
-            if !is_free || is_full || kept.pin.held >= share {
+            if !is_free || kept.pin.is_full(kept.bytes()) {
                 continue;
             }
             if waits {
@@ -183,7 +187,8 @@ impl Retention {
         cold.into_iter().for_each(Kept::dismiss);
         hot.sort_by(|one, other| other.heat.at(now, half_life).total_cmp(&one.heat.at(now, half_life)));
         for kept in hot {
-            if kept.bytes_lost().min(kept.bytes()) > spare {
+            // All of it must find room, what is there of it counts as room: of one that is larger the end would drive the beginning out again.
+            if kept.bytes() > spare {
                 kept.postponed(now);
                 continue;
             }
@@ -238,8 +243,15 @@ impl Retention {
         }
         let from = self.errands.range((Bound::Excluded(after), Bound::Unbounded));
         let order = from.chain(self.errands.range(..=after));
-        // Dropping takes no device, which would bound it.
-        let is_free = |errand: &Errand| errand.purpose.task() != Task::Drop || !errand.is_under_way();
+        // Dropping takes no device, which would bound it; for each piece all processes are looked at.
+        let drops = |errand: &&Errand| errand.purpose.task() == Task::Drop;
+        let dropping = self
+            .errands
+            .values()
+            .filter(drops)
+            .filter(|errand| errand.is_under_way());
+        let room = dropping.count() < MOST_DROPPED;
+        let is_free = |errand: &Errand| !drops(&errand) || room && !errand.is_under_way();
         order
             .filter(|(_, errand)| is_free(errand))
             .filter_map(|(id, errand)| Some((*id, errand.purpose, errand.next(now)?)))

@@ -56,6 +56,13 @@ pub struct Pin {
     pub refused: Option<StepEnd>,
 }
 
+impl Pin {
+    /// Whether all is held that its share allows: what is left of a share may be less than the next step.
+    pub const fn is_full(&self, bytes: u64) -> bool {
+        self.held >= self.share || self.share < bytes && self.held + STEP > self.share
+    }
+}
+
 /// One model.
 #[derive(Debug)]
 pub struct Kept {
@@ -137,6 +144,8 @@ impl Kept {
     pub fn used(&mut self, now: Moment, half_life: Duration) {
         self.heat.used(now, half_life);
         (self.returned, self.dismissed, self.patience) = (false, false, CALM);
+        // Whoever reads it brings it in.
+        self.lost = 0;
     }
 
     /// Somebody wants it pinned.
@@ -209,9 +218,8 @@ impl Kept {
     /// All was done that can be done to lock it.
     pub fn is_settled(&self, now: Moment) -> bool {
         let pin = &self.pin;
-        // What is left of a share may be less than the next step.
-        let is_full = pin.held + STEP > pin.share || pin.held >= self.bytes();
-        self.errand.is_none() && (!self.asked || is_full || pin.refused.is_some() || pin.barred_until > now)
+        let is_done = pin.is_full(self.bytes()) || pin.refused.is_some() || pin.barred_until > now;
+        self.errand.is_none() && (!self.asked || is_done)
     }
 
     /// All of it is there again.

@@ -41,6 +41,9 @@ use crate::{
 /// Models remembered; the coldest that hold nothing go.
 const MOST_KEPT: usize = 4096;
 
+/// Models of which nothing but their heat is remembered.
+const MOST_REMEMBERED: usize = 65_536;
+
 /// So often it is asked who has the models mapped that were used.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -79,6 +82,10 @@ pub struct Retention {
     news: BTreeSet<FileId>,
     /// Something is to be locked as soon as there is memory.
     is_waiting: bool,
+    /// Something is to be brought back as soon as there is memory.
+    is_ready: bool,
+    /// When time alone changes what is to be done.
+    wake: Option<Moment>,
     /// What changed since it was last decided what to do.
     is_due: bool,
     /// Pins go no further before this.
@@ -190,6 +197,8 @@ impl Retention {
         for key in self.of_file.get(&file).into_iter().flatten() {
             if let Some(kept) = self.kept.get_mut(key) {
                 kept.lost(now, range.len());
+                let comes = kept.returns_at().filter(|_| kept.errand.is_none() && !kept.loading);
+                self.wake = self.wake.into_iter().chain(comes).min();
             }
         }
     }
@@ -303,10 +312,15 @@ impl Retention {
                 None => {}
             }
         }
-        if self.errands.get(&outcome.load).is_some_and(Errand::is_over) {
-            self.finish(now, outcome.load, actions);
-        }
+        self.finish_those_over(now, actions);
         Some(returned)
+    }
+
+    /// Errands may be over without a piece that comes back: they were ended while they rested, or had nothing to do.
+    fn finish_those_over(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let over = self.errands.values().filter(|errand| errand.is_over());
+        let over: Vec<LoadId> = over.map(|errand| errand.id).collect();
+        over.into_iter().for_each(|id| self.finish(now, id, actions));
     }
 
     fn finish(&mut self, now: Moment, id: LoadId, actions: &mut Vec<Action>) {
@@ -322,7 +336,10 @@ impl Retention {
             match errand.purpose {
                 Purpose::Return if through => kept.returned(),
                 Purpose::Return => kept.postponed(now),
-                Purpose::Pin(_) if !through => kept.pin.barred_until = now.after(BARRED),
+                // Something of it went while it was being locked, or may not be.
+                Purpose::Pin(_) if !through || !kept.pin.is_full(kept.bytes()) => {
+                    kept.pin.barred_until = now.after(BARRED);
+                }
                 Purpose::Evict(_) => kept.dismiss(),
                 Purpose::Drop => kept.dropped(),
                 Purpose::Pin(_) | Purpose::Warm(_) => {}
@@ -337,21 +354,21 @@ impl Retention {
         if self.is_due {
             return Some(now);
         }
+        let rests = self.errands.values().filter_map(|errand| errand.deadline(now));
+        rests.chain(self.wake).chain(self.look_at).min()
+    }
+
+    /// The next moment at which time alone changes what is to be done.
+    fn next_change(&self, now: Moment) -> Option<Moment> {
         let settings = &self.settings;
         let models = self.kept.values().filter(|kept| kept.errand.is_none() && !kept.loading);
         let returns = models.clone().filter_map(|kept| kept.returns_at());
         let cool = models
             .filter(|kept| kept.pin.chosen && !kept.asked && !kept.is_in_use())
             .map(|kept| kept.heat.cools_below(settings.unpin_below, settings.half_life));
-        let barred = self
-            .kept
-            .values()
-            .map(|kept| kept.pin.barred_until)
-            .chain([self.barred_until]);
-        let barred = barred.filter(|until| settings.pin.0 > 0 && *until > now);
-        let rests = self.errands.values().filter_map(|errand| errand.deadline(now));
-        let later = returns.chain(cool).chain(barred).chain(rests).filter(|at| *at > now);
-        later.chain(self.look_at).min()
+        let barred = self.kept.values().map(|kept| kept.pin.barred_until);
+        let barred = barred.chain([self.barred_until]).filter(|_| settings.pin.0 > 0);
+        returns.chain(cool).chain(barred).filter(|at| *at > now).min()
     }
 
     fn entry(&mut self, now: Moment, key: FileId, model: &Arc<Model>) -> &mut Kept {
@@ -360,15 +377,19 @@ impl Retention {
             let idle = self
                 .kept
                 .iter()
-                .filter(|(_, kept)| kept.errand.is_none() && kept.pin.held == 0 && !kept.asked);
+                .filter(|(_, kept)| kept.errand.is_none() && kept.pin.id.is_none() && !kept.asked && !kept.loading);
             let coldest = idle
                 .min_by(|(_, one), (_, other)| one.heat.at(now, half_life).total_cmp(&other.heat.at(now, half_life)));
             if let Some(key) = coldest.map(|(key, _)| *key) {
                 self.forget(key, &mut Vec::new());
             }
         }
-        for part in &model.parts {
-            self.of_file.entry(part.file).or_default().insert(key);
+        let is_known = self.kept.get(&key).is_some_and(|kept| Arc::ptr_eq(&kept.model, model));
+        if !is_known {
+            self.unlist(key);
+            for part in &model.parts {
+                self.of_file.entry(part.file).or_default().insert(key);
+            }
         }
         let remembered = &mut self.remembered;
         let kept = self.kept.entry(key).or_insert_with(|| {
@@ -376,7 +397,7 @@ impl Retention {
             let (heat, asked) = path.and_then(|path| remembered.remove(&path)).unwrap_or_default();
             Kept::new(model.clone(), heat, asked)
         });
-        if !Arc::ptr_eq(&kept.model, model) {
+        if !is_known {
             if kept.model.parts.len() != model.parts.len() {
                 kept.read = None;
             }
@@ -385,9 +406,19 @@ impl Retention {
         kept
     }
 
+    /// Of a model that comes back under its name it is known how much it was used.
     fn forget(&mut self, key: FileId, actions: &mut Vec<Action>) {
         self.release(key, actions);
+        self.unlist(key);
         let Some(kept) = self.kept.remove(&key) else { return };
+        if let Some(path) = kept.path().filter(|_| self.remembered.len() < MOST_REMEMBERED) {
+            self.remembered.insert(path, (kept.heat, kept.asked));
+        }
+    }
+
+    /// The files of a model are not known as its own any more.
+    fn unlist(&mut self, key: FileId) {
+        let Some(kept) = self.kept.get(&key) else { return };
         for part in &kept.model.parts {
             if let Some(keys) = self.of_file.get_mut(&part.file) {
                 keys.remove(&key);

@@ -20,8 +20,10 @@ const FORGIVEN: Duration = Duration::from_secs(600);
 impl Retention {
     /// The machine's memory is short, by `missing` bytes, or somebody waits for it.
     pub fn strained(&mut self, now: Moment, strain: Strain, missing: u64, actions: &mut Vec<Action>) {
-        // What was to be brought in at the start is not worth anybody's memory.
-        self.start.clear();
+        // What was to be brought in at the start is not worth anybody's memory, but for what people asked for.
+        let remembered = &self.remembered;
+        self.start
+            .retain(|path| remembered.get(path).is_some_and(|(_, asked)| *asked));
         for errand in self.errands.values_mut() {
             match errand.purpose {
                 Purpose::Return | Purpose::Pin(_) if !errand.is_closed() => {

@@ -3,45 +3,42 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod orders;
+mod rig;
+
 use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::PathBuf,
     process::Command,
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use nitro_user::{
     catalog::model::LayoutKind,
     control::{
-        Query, Server,
+        Server,
         client::{Client, ClientError},
-        protocol::{Code, End, Refusal, Reply, Request, Unwatched},
-        server::{Limits, Word},
+        protocol::{Code, End, Reply, Request},
+        server::Limits,
         socket::claim,
-        wire_path::WirePath,
     },
     engine::{
         evidence::Evidence,
-        input::{Command as Order, OrderId},
-        order::Progress,
         receipt::{ReaderKind, Receipt},
     },
     observe::{
-        history::{BEHIND, History, Kept},
-        status::{LoadStatus, Status},
+        history::{BEHIND, Kept},
+        status::Status,
     },
     trace::{Frame, FrameReader},
     units::{ByteCount, Moment},
 };
 use proptest::prelude::*;
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
-    sync::{mpsc, watch},
     time::timeout,
 };
+
+use rig::Rig;
 
 /// Long enough for anything that happens at all.
 const SOON: Duration = Duration::from_secs(20);
@@ -73,112 +70,6 @@ fn kept(pid: u32, user: Option<u32>) -> Kept {
         ended: Moment(1),
     };
     Kept { time: 1.0, receipt }
-}
-
-/// A server with a history, and a state of which loads of some users are part.
-struct Rig {
-    folder: TempDir,
-    server: Option<Server>,
-    history: Arc<Mutex<History>>,
-    /// Where an order's words come from, while somebody waits for them.
-    order: Arc<Mutex<Option<watch::Sender<Word>>>>,
-}
-
-impl Rig {
-    fn new(limits: Limits) -> Self {
-        Self::with(limits, None)
-    }
-
-    fn with(limits: Limits, group: Option<&str>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let claimed = claim(&folder.path().join("s"), group).unwrap();
-        let (server, mut queries) = Server::start(claimed, limits).unwrap();
-        let history = Arc::new(Mutex::new(History::default()));
-        let shared = history.clone();
-        let order: Arc<Mutex<Option<watch::Sender<Word>>>> = Arc::default();
-        let given = order.clone();
-        tokio::spawn(async move {
-            let mut recording = None;
-            while let Some(query) = queries.recv().await {
-                match query {
-                    Query::Status(answer) => {
-                        let load = |user| LoadStatus {
-                            user,
-                            ..LoadStatus::default()
-                        };
-                        let status = Status {
-                            roots: vec!["/models".into()],
-                            loads: vec![load(None), load(Some(0)), load(Some(65_534))],
-                            ..Status::default()
-                        };
-                        let _ = answer.send(Box::new(status));
-                    }
-                    Query::Receipts(answer) => {
-                        let _ = answer.send(shared.lock().unwrap().subscribe());
-                    }
-                    Query::Pause(_, done) | Query::Resume(done) => {
-                        let _ = done.send(());
-                    }
-                    Query::Unwatch(_, done) => {
-                        let _ = done.send(Ok(Unwatched::default()));
-                    }
-                    Query::Record(rate, answer) => {
-                        let (tell, frames) = mpsc::channel(4);
-                        tell.try_send(Frame::pack(&rate.to_le_bytes()).unwrap()).unwrap();
-                        recording = Some(tell);
-                        let _ = answer.send(Ok((7, frames)));
-                    }
-                    Query::Order(_, paths, answer) => {
-                        let first = if paths == [PathBuf::from("/nowhere")] {
-                            Word::Refused(Refusal::new(Code::NotWatched, "nothing there"))
-                        } else {
-                            Word::Wait
-                        };
-                        let (tell, word) = watch::channel(Word::Wait);
-                        tell.send_replace(first);
-                        let _ = answer.send(Ok((OrderId(9), word)));
-                        *order.lock().unwrap() = Some(tell);
-                    }
-                    Query::Withdraw(OrderId(9)) => *order.lock().unwrap() = None,
-                    Query::Withdraw(other) => panic!("{other:?}"),
-                    Query::EndRecording(number) => {
-                        let tell = recording.take().unwrap();
-                        tell.try_send(Frame::pack(&[number as u8]).unwrap()).unwrap();
-                    }
-                }
-            }
-        });
-        Self {
-            folder,
-            server: Some(server),
-            history,
-            order: given,
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("s")
-    }
-
-    fn keep(&self, kept: Kept) {
-        self.history.lock().unwrap().keep(kept);
-    }
-
-    async fn client(&self) -> Client {
-        Client::connect(&self.path()).await.unwrap()
-    }
-
-    /// Sends bytes and reads until the server closes.
-    async fn raw(&self, bytes: &[u8]) -> String {
-        let mut stream = UnixStream::connect(self.path()).await.unwrap();
-        // The server may close before it has read all.
-        let _ = stream.write_all(bytes).await;
-        let mut answer = Vec::new();
-        let read = timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap();
-        // What was left unread ends the connection with a reset, after the answer.
-        assert!(read.is_ok() || !answer.is_empty());
-        String::from_utf8(answer).unwrap()
-    }
 }
 
 fn short() -> Limits {
@@ -402,61 +293,6 @@ fn no_bytes_end_the_server() {
         });
     });
     runtime.block_on(async { status(&mut rig.client().await).await });
-}
-
-fn warm(path: &str) -> Request {
-    Request::ByHand {
-        command: Order::Warm,
-        paths: vec![WirePath(path.into())],
-    }
-}
-
-#[tokio::test]
-async fn an_order_is_told_of_until_it_is_over() {
-    let rig = Rig::new(Limits::default());
-    let mut client = rig.client().await;
-    client.ask(&warm("/models/a")).await.unwrap();
-    while rig.order.lock().unwrap().is_none() {
-        tokio::task::yield_now().await;
-    }
-    for (done, over) in [(1, false), (2, true)] {
-        let progress = Progress {
-            done,
-            over,
-            ..Progress::default()
-        };
-        let tell = |order: &mut Option<watch::Sender<Word>>| {
-            order.as_ref().unwrap().send_replace(Word::Progress(progress));
-        };
-        tell(&mut rig.order.lock().unwrap());
-        assert_eq!(client.next().await.unwrap(), Reply::Progress(progress));
-    }
-    assert_eq!(client.next().await.unwrap(), Reply::End(End::Complete));
-    // On the same connection the next one.
-    client.ask(&warm("/nowhere")).await.unwrap();
-    let error = client.next().await.unwrap_err();
-    assert!(
-        matches!(&error, ClientError::Refused { refusal, .. } if refusal.code == Code::NotWatched),
-        "{error}"
-    );
-}
-
-#[tokio::test]
-async fn an_order_ends_with_its_client() {
-    let rig = Rig::new(Limits::default());
-    let mut client = rig.client().await;
-    client.ask(&warm("/models/a")).await.unwrap();
-    while rig.order.lock().unwrap().is_none() {
-        tokio::task::yield_now().await;
-    }
-    drop(client);
-    timeout(Duration::from_secs(10), async {
-        while rig.order.lock().unwrap().is_some() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await
-    .unwrap();
 }
 
 #[tokio::test]
