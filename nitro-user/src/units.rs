@@ -205,6 +205,16 @@ impl Rate {
     pub fn during(self, time: Duration) -> u64 {
         (self.0.max(0.0) * time.as_secs_f64()) as u64
     }
+
+    /// How long it takes for `bytes`; 30 years at most, and for no rate.
+    pub fn time_of(self, bytes: u64) -> Duration {
+        let seconds = bytes as f64 / self.0;
+        Duration::from_secs_f64(if seconds.is_finite() {
+            seconds.clamp(0.0, 1e9)
+        } else {
+            1e9
+        })
+    }
 }
 
 impl fmt::Display for Rate {

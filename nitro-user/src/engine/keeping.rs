@@ -17,10 +17,12 @@ impl Engine {
             let (key, model) = (load.key, load.model.clone());
             self.retention.used(now, key, &model, process);
         }
+        self.learn_beginning(now, id);
     }
 
     /// A load is over: what of it was read, and by whom.
     pub(super) fn note_end(&mut self, now: Moment, id: LoadId) {
+        self.learn_end(now, id);
         let Some(load) = self.loads.get(&id) else { return };
         if load.stage == Stage::Ended {
             self.retention
@@ -39,6 +41,9 @@ impl Engine {
             Task::Warm | Task::Pin(_) => {
                 let unused = if returned.is_watched { outcome.gained() } else { 0 };
                 self.budget.arrived(outcome.file, outcome.range, unused);
+                if returned.expected {
+                    self.brought_ahead(unused);
+                }
                 if outcome.held > 0 {
                     self.budget.used(outcome.file, outcome.range);
                 }
@@ -48,6 +53,7 @@ impl Engine {
 
     /// After the loads have had their turns: decides what is to be kept, and hands out pieces of errands.
     pub(super) fn keep(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.look_forward(now, actions);
         let strain = self.pressure.strain(now);
         let memory = Memory {
             is_known: self.pressure.spare(now).is_some(),

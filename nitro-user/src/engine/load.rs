@@ -1,9 +1,11 @@
 //! One model being consumed, by one process or several together, from the first access until they stop: how far they are, how sure we are, what was
 //! done for them.
 
+mod course;
 mod ending;
 mod groups;
 mod leave_alone;
+mod lesson;
 mod readers;
 mod recognise;
 mod silent;
@@ -33,6 +35,7 @@ use crate::{
     units::{ByteCount, ByteRange, FileId, Moment, STEP},
 };
 
+use course::Course;
 use groups::Groups;
 use readers::Readers;
 pub use steps_ahead::Planned;
@@ -46,6 +49,9 @@ const FREEZE: Duration = Duration::from_secs(5);
 
 /// A reader silent for so long has finished.
 const IDLE_END: Duration = Duration::from_secs(30);
+
+/// A load that was announced is believed in for so long at most, if its program is known to take its time.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
 
 /// While a load is announced and not seen, its process is looked at for `O_DIRECT`: after so long, then after twice as long each time …
 const FIRST_CHECK: Duration = Duration::from_millis(2);
@@ -153,12 +159,28 @@ pub struct Load {
     pass_taken: bool,
     /// Whether it was counted as a use of its model.
     use_taken: bool,
+    /// Bytes that were brought in before it, and that nobody had used.
+    pub(super) brought_before: u64,
+    /// In which order it is read.
+    course: Course,
+    /// It was announced, and began so much later.
+    lead: Option<Duration>,
+    /// What is to be learned of its beginning was.
+    taught: bool,
+    /// What is known of its program's other loads was looked up.
+    recalled: bool,
+    /// While it is announced and nobody reads it, it is believed in for so long.
+    patience: Duration,
 }
 
 impl Load {
     /// A load that was just heard of.
     pub fn begin(id: LoadId, now: Moment, process: u32, model: Arc<Model>, position: usize, policy: &Policy) -> Self {
         let parts = model.parts.len();
+        let mut course = Course::new(&model);
+        if policy.inferred {
+            course.note_silence();
+        }
         let key = key(
             &model,
             model
@@ -201,6 +223,12 @@ impl Load {
             found_there: 0,
             pass_taken: false,
             use_taken: false,
+            brought_before: 0,
+            course,
+            lead: None,
+            taught: false,
+            recalled: false,
+            patience: IDLE_END,
         }
     }
 
@@ -243,6 +271,8 @@ impl Load {
         self.kinds.count(access);
         if access.kind == AccessKind::Map {
             self.readers.note_mapping(access.process);
+            // In the event mode that tells of this, its touches are not.
+            self.course.note_silence();
         }
         if !access.kind.is_demand() {
             return;
@@ -257,12 +287,19 @@ impl Load {
         self.pace = self.admission.observe(access.at, met.fresh * STEP);
 
         let placed = self.groups.place(part, access);
-        let jumped = self.groups.follow(placed, part, access, met, warm) == Move::ColdJump;
+        let moved = self.groups.follow(placed, part, access, met, warm);
         let helped = self.stage == Stage::Confirmed;
         let places = self.groups.alive(FREEZE);
         let Some(group) = self.groups.get_mut(placed.group) else {
             return;
         };
+        if met.fresh > 0 {
+            let window = group.window.size() / STEP;
+            self.course.demanded(part, access.range.steps(), window, places);
+        }
+        // Where it was expected it does not jump.
+        let along = self.course.order().is_some();
+        let jumped = moved == Move::ColdJump && !along;
         group.window.consumed(met.used);
         if !warm && group.is_shared() {
             device.shared(access.range.len());
@@ -272,10 +309,10 @@ impl Load {
         if jumped {
             group.window.jumped(group.walk.typical_run());
             group.lost = group.walk.typical_run() < STEP;
-        } else if group.walks(access, placed) {
+        } else if along || group.walks(access, placed) {
             group.lost = false;
             if helped && group.window.size() == 0 {
-                if group.inside && !placed.joined {
+                if group.inside && !placed.joined && !along {
                     group.window.open_in_the_middle();
                 } else {
                     group.window.open(device.rate(), places);
@@ -300,7 +337,7 @@ impl Load {
                 cold: met.cold * STEP,
             };
             self.weigh(access.at, progress, device, actions);
-            if self.groups.are_random(FREEZE) {
+            if self.groups.are_random(FREEZE) && !along {
                 self.skip(Skip::Random, actions);
             }
         }
@@ -321,7 +358,9 @@ impl Load {
     /// Strong evidence.
     fn confirm(&mut self, at: Moment, device: &mut Device, budget: &Budget, actions: &mut Vec<Action>) {
         let announced = self.stage == Stage::Announced;
+        let along = self.course.order().is_some();
         self.stage = Stage::Confirmed;
+        self.lead = announced.then(|| at.since(self.begun));
         if announced && self.in_flight > 0 {
             // A step that is brought in request by request would make the reader wait: what is left of it is done at once.
             actions.push(Action::Cancel { load: self.id });
@@ -330,7 +369,7 @@ impl Load {
         self.strong_at.get_or_insert(at);
         let places = self.groups.alive(FREEZE);
         for group in self.groups.iter_mut().filter(|group| !group.lost) {
-            if group.inside {
+            if group.inside && !along {
                 group.window.open_in_the_middle();
             } else {
                 group.window.open(device.rate(), places);

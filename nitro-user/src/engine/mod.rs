@@ -6,7 +6,9 @@
 
 pub mod action;
 pub mod evidence;
+pub mod experience;
 mod files;
+mod foresight;
 pub mod happening;
 pub mod holdings;
 pub mod input;
@@ -36,10 +38,11 @@ pub use action::{Action, LoadId};
 pub use input::{Access, AccessKind, Input, Outcome};
 
 use self::{
+    experience::Experience,
+    foresight::Foresight,
     happening::{Happening, Skip},
     holdings::{Holding, Holdings},
     input::StepEnd,
-    learn::names::Names,
     library::{Library, Lookup},
     load::{Load, Stage},
     pattern::Passes,
@@ -107,7 +110,9 @@ pub struct Engine {
     /// For whom what is held was warmed, where their loads have ended.
     holdings: Holdings,
     retention: Retention,
-    names: Names,
+    experience: Experience,
+    /// What is expected to be loaded.
+    foresight: Foresight,
     /// Files that a worker found to be others than the catalog had said, and when.
     stale: HashMap<FileId, Moment>,
     /// Processes of ignored programs that read watched files.
@@ -143,7 +148,8 @@ impl Engine {
             budget,
             holdings: Holdings::default(),
             retention,
-            names: Names::default(),
+            experience: Experience::default(),
+            foresight: Foresight::default(),
             stale: HashMap::new(),
             ignored: HashSet::new(),
             passes: Passes::default(),
@@ -172,12 +178,7 @@ impl Engine {
             Input::Named { process, description } => self.named(now, process, &description, &mut actions),
             Input::Program { process, name, .. } if self.policy.ignores(&name) => self.ignore(process, &mut actions),
             Input::Program { process, name, user } => {
-                for load in self.loads.values_mut() {
-                    load.readers.identify(process, &name, user);
-                    if pattern::is_scanner(&name) {
-                        load.readers.note_scanner(process);
-                    }
-                }
+                self.identify(now, process, &name, user);
             }
             Input::Direct { process, file } => self.direct(process, file, &mut actions),
             Input::Outcome(outcome) => self.outcome(now, &outcome, &mut actions),
@@ -209,7 +210,7 @@ impl Engine {
             Input::Memory(memory) => self.memory(now, memory, &mut actions),
             Input::Learned(rows) => self.learned(now, &rows),
             Input::Users(users) => self.retention.users(now, &users),
-            Input::Found { path, description } => self.retention.found(now, &path, description.as_ref()),
+            Input::Found { path, description } => self.found(now, &path, description.as_ref()),
             Input::Ordered { order, command, items } => {
                 let next = &mut self.next_load;
                 self.retention.ordered(now, (order, command), items, next, &mut actions);
@@ -235,7 +236,7 @@ impl Engine {
         let needs_memory = self.retention.needs_memory();
         let pins = needs_memory.then(|| self.pressure.relaxed_deadline(self.now));
         let kept = self.retention.deadline(self.now);
-        let others = [self.paused.flatten(), memory, pins, kept];
+        let others = [self.paused.flatten(), memory, pins, kept, self.foresight_deadline()];
         deadlines.chain(others.into_iter().flatten()).min()
     }
 
@@ -380,7 +381,7 @@ impl Engine {
         let id = LoadId(self.next_load);
         self.next_load += 1;
         self.by_model.insert(key, id);
-        let load = Load::begin(
+        let mut load = Load::begin(
             id,
             now,
             process,
@@ -388,6 +389,8 @@ impl Engine {
             description.position,
             &self.policy,
         );
+        load.brought_before = self.brought_before(key);
+        self.presume_course(&mut load);
         self.loads.insert(id, load);
         if let Entry::Vacant(device) = self.devices.entry(key.device) {
             device.insert(Device::default());

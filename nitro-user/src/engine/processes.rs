@@ -4,6 +4,7 @@ use super::{
     Engine,
     action::{Action, LoadId},
     happening::Skip,
+    pattern::is_scanner,
 };
 use crate::{
     catalog::model::Description,
@@ -24,6 +25,22 @@ impl Engine {
         // It reads already: the catalog had been asked what that is, and this answers it.
         for access in waiting {
             self.access(now, access, actions);
+        }
+    }
+
+    /// Who a process is.
+    pub(super) fn identify(&mut self, now: Moment, process: u32, name: &str, user: u32) {
+        let mut concerned = Vec::new();
+        for load in self.loads.values_mut().filter(|load| load.readers.contains(process)) {
+            load.readers.identify(process, name, user);
+            if is_scanner(name) {
+                load.readers.note_scanner(process);
+            }
+            concerned.push(load.id);
+        }
+        for id in concerned {
+            self.recall_course(now, id);
+            self.learn_beginning(now, id);
         }
     }
 

@@ -1,5 +1,7 @@
 //! How far each 2 MiB step of one part has come.
 
+use std::ops::Range;
+
 use crate::units::{ByteRange, Moment, STEP};
 
 /// One step.
@@ -140,10 +142,17 @@ impl Steps {
     }
 
     /// Looks from step `from` on, up to `until`, for one that is wanted, while less than `room` bytes were warmed, or are on their way, before it; `ahead` counts
-    /// these.
-    pub fn look_ahead(&self, from: u64, until: u64, wanted: Wanted, room: u64, ahead: &mut u64) -> Ahead {
-        let from = usize::try_from(from).unwrap_or(usize::MAX);
-        let until = usize::try_from(until).unwrap_or(usize::MAX).min(self.steps.len());
+    /// these. What is left out is none.
+    pub fn look_ahead(
+        &self,
+        steps: Range<u64>,
+        wanted: Wanted,
+        room: u64,
+        ahead: &mut u64,
+        left_out: impl Fn(u64) -> bool,
+    ) -> Ahead {
+        let from = usize::try_from(steps.start).unwrap_or(usize::MAX);
+        let until = usize::try_from(steps.end).unwrap_or(usize::MAX).min(self.steps.len());
         if self.all_resident {
             return Ahead::Nothing;
         }
@@ -154,7 +163,7 @@ impl Steps {
                 Wanted::Again | Wanted::Unread => step.demands > 0,
             };
             let covered = step.asked || read && !step.rest_wanted;
-            if !covered {
+            if !covered && !left_out(index as u64) {
                 return if *ahead + STEP > room {
                     Ahead::Enough
                 } else {

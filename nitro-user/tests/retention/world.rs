@@ -43,6 +43,10 @@ pub struct World {
     pub most_dropped: usize,
     /// Steps in the order in which they were brought in for nobody.
     pub errands: Vec<(u64, u64)>,
+    /// Steps in the order in which they were asked for on behalf of a reader.
+    pub asked: Vec<(u64, u64)>,
+    /// Programs of processes.
+    pub programs: BTreeMap<u32, String>,
     pub dropped: BTreeSet<u64>,
     pub sought: Vec<PathBuf>,
     pub looks: u32,
@@ -99,6 +103,8 @@ impl World {
             busy: false,
             most_dropped: 0,
             errands: Vec::new(),
+            asked: Vec::new(),
+            programs: BTreeMap::new(),
             dropped: BTreeSet::new(),
             sought: Vec::new(),
             looks: 0,
@@ -125,6 +131,9 @@ impl World {
         let steps: Vec<(u64, u64)> = range.steps().map(|step| (file.inode, step)).collect();
         let before: u64 = steps.iter().filter(|step| self.there.contains(step)).count() as u64 * STEP;
         let (mut held, mut end) = (0, StepEnd::Done);
+        if manner.reader != 0 {
+            self.asked.extend(&steps);
+        }
         match manner.task {
             Task::Drop => {
                 self.dropped.insert(file.inode);
@@ -179,6 +188,11 @@ impl World {
                     Action::Describe(file) => {
                         let description = self.describe(file);
                         inputs.push_back(Input::Described { file, description });
+                    }
+                    Action::AskProgram { process } => {
+                        if let Some(name) = self.programs.get(&process).cloned() {
+                            inputs.push_back(Input::Program { process, name, user: 0 });
+                        }
                     }
                     Action::AskMemory => inputs.push_back(Input::Memory(MachineMemory {
                         available: ByteCount(self.available),
@@ -237,23 +251,27 @@ impl World {
     }
 
     pub fn read(&mut self, inode: u64, process: u32) {
+        (0..STEPS).for_each(|step| self.read_step(inode, step, process));
+    }
+
+    /// A process reads one step; it jumps there, if it was elsewhere before.
+    pub fn read_step(&mut self, inode: u64, step: u64, process: u32) {
         self.processes.entry(process).or_default();
-        for step in 0..STEPS {
-            self.now = self.now.after(Duration::from_millis(5));
-            self.there.insert((inode, step));
-            self.feed(Input::Access(Access {
-                at: self.now,
-                process,
-                thread: process,
-                file: file(inode),
-                generation: 0,
-                range: ByteRange::new(step * STEP, STEP),
-                kind: AccessKind::Read,
-                jump: false,
-                in_order: true,
-                written: false,
-            }));
-        }
+        self.now = self.now.after(Duration::from_millis(5));
+        let jump = step > 0 && !self.there.contains(&(inode, step - 1));
+        self.there.insert((inode, step));
+        self.feed(Input::Access(Access {
+            at: self.now,
+            process,
+            thread: process,
+            file: file(inode),
+            generation: 0,
+            range: ByteRange::new(step * STEP, STEP),
+            kind: AccessKind::Read,
+            jump,
+            in_order: !jump,
+            written: false,
+        }));
     }
 
     pub fn end(&mut self, process: u32) {

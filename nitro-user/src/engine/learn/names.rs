@@ -83,6 +83,11 @@ impl Names {
         self.models.numbers.get(path).copied()
     }
 
+    /// The same of a program.
+    pub fn known_program(&self, name: &str) -> Option<Number> {
+        self.programs.numbers.get(name).copied()
+    }
+
     /// Where the first part of a model is.
     pub fn path(&self, model: Number) -> Option<&Path> {
         self.models.entries.get(&model).map(|entry| entry.name.as_path())

@@ -1,5 +1,7 @@
 //! How a load ends: its readers fall silent, its processes end, its counters are taken, its receipt is written.
 
+use std::time::Duration;
+
 use super::{FREEZE, IDLE_END, LAST_CHECK, Load, OPENS_WITHIN, Stage};
 use crate::{
     engine::{action::Action, happening::Skip, input::FileCounts, receipt::Receipt},
@@ -13,7 +15,7 @@ impl Load {
             return false;
         }
         let silent = now.since(self.last_access.unwrap_or(self.begun));
-        if self.stage == Stage::Announced && silent < IDLE_END && now.since(self.checked) >= self.check_pause {
+        if self.stage == Stage::Announced && silent < self.patience() && now.since(self.checked) >= self.check_pause {
             self.checked = now;
             self.check_pause = (2 * self.check_pause).min(LAST_CHECK);
             if now.since(self.begun) >= OPENS_WITHIN {
@@ -25,7 +27,16 @@ impl Load {
             self.frozen = true;
             self.close(actions);
         }
-        silent >= IDLE_END
+        silent >= self.patience()
+    }
+
+    /// It is over when nothing was heard of it for so long.
+    fn patience(&self) -> Duration {
+        if self.stage == Stage::Announced {
+            self.patience
+        } else {
+            IDLE_END
+        }
     }
 
     /// When it wants to be told the time.

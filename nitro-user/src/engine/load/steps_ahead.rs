@@ -73,6 +73,9 @@ impl Load {
         let before = |&&(other, part, step): &&(usize, usize, u64)| part == first && (step, index) > (from, other);
         let until = others.iter().filter(before).map(|(.., step)| *step).min();
         let mut ahead = 0;
+        if let Some(planned) = self.next_in_order(index, (first, from, start), room, &mut ahead) {
+            return planned;
+        }
         match self.look_ahead(first, start, until.unwrap_or(u64::MAX), Wanted::Again, room, &mut ahead)? {
             Ahead::Step(step) => return self.planned(index, first, step),
             Ahead::Enough => return None,
@@ -82,7 +85,7 @@ impl Load {
         // What lies beyond another's place is that one's.
         let following = if until.is_some() { 0..0 } else { first + 1..last + 1 };
         for part in following {
-            if others.iter().any(|(_, other, _)| *other == part) {
+            if others.iter().any(|(_, other, _)| *other == part) || self.course.leaves_out_part(part) {
                 continue;
             }
             match self.look_ahead(part, 0, u64::MAX, Wanted::Again, room, &mut ahead)? {
@@ -98,6 +101,35 @@ impl Load {
         None
     }
 
+    /// The next step in the order that is known, if the readers follow one and a group is in it: `None` where they do not, `Some(None)` where nothing is to be done ahead of this group.
+    fn next_in_order(
+        &mut self,
+        index: usize,
+        (part, from, start): (usize, u64, u64),
+        room: u64,
+        ahead: &mut u64,
+    ) -> Option<Option<Planned>> {
+        let known = self.course.order()?.clone();
+        let here = u32::try_from(part).ok().zip(u32::try_from(from).ok());
+        let rank = here.and_then(|(part, step)| known.order.rank(part, step));
+        let rank = match rank {
+            Some(rank) => rank.saturating_add(u32::try_from(start - from).unwrap_or(u32::MAX)),
+            // It was announced: nobody is anywhere yet.
+            None if self.stage == Stage::Announced => 0,
+            None => return None,
+        };
+        for run in known.order.from(rank) {
+            let (part, first) = (run.part as usize, u64::from(run.first));
+            let until = first + u64::from(run.steps);
+            match self.look_ahead(part, first, until, Wanted::Again, room, ahead)? {
+                Ahead::Step(step) => return Some(self.planned(index, part, step)),
+                Ahead::Enough => return Some(None),
+                Ahead::Nothing => {}
+            }
+        }
+        Some(None)
+    }
+
     fn look_ahead(
         &mut self,
         part: usize,
@@ -109,7 +141,8 @@ impl Load {
     ) -> Option<Ahead> {
         let size = self.model.parts.get(part)?.size;
         let steps = self.parts.get_mut(part)?.get_or_insert_with(|| Steps::new(size));
-        Some(steps.look_ahead(from, until, wanted, room, ahead))
+        let left_out = |step| self.course.leaves_out(part, step);
+        Some(steps.look_ahead(from..until, wanted, room, ahead, left_out))
     }
 
     fn planned(&self, group: usize, part: usize, step: u64) -> Option<Planned> {

@@ -149,6 +149,11 @@ impl Budget {
         }
     }
 
+    /// Nobody comes for what was warmed of a file: it is the page cache's, as if somebody had read it.
+    pub fn give_up(&mut self, file: FileId) {
+        self.release(file, 0..u64::MAX);
+    }
+
     fn release(&mut self, file: FileId, steps: std::ops::Range<u64>) {
         let inside: Vec<(FileId, u64)> = self
             .steps

@@ -64,6 +64,13 @@ impl Window {
         self.size = self.goal.min(FIRST_UNCONFIRMED);
     }
 
+    /// Its reader is expected within this time: it may grow to what the device does until then.
+    pub fn expect_within(&mut self, time: Duration, rate: Option<Rate>) {
+        if let Some(rate) = rate.filter(|_| self.goal > 0) {
+            self.goal = rate.during(time).clamp(LEAST_OPENING, MOST_OPENING);
+        }
+    }
+
     /// The device's rate has become known: an unconfirmed window may grow to another size.
     pub fn aim(&mut self, rate: Rate) {
         if self.goal > 0 {

@@ -135,6 +135,12 @@ impl Orders {
         })
     }
 
+    /// The programs of which it is known how they read a model.
+    pub fn programs(&self, model: Number) -> impl Iterator<Item = Number> {
+        let kept = self.kept.range((model, Number::MIN)..=(model, Number::MAX));
+        kept.map(|((_, program), _)| *program)
+    }
+
     /// A load has ended. Loads that were left to chance (a scanner's, one that was stopped at once) are not to be told.
     pub fn learn(&mut self, now: Duration, model: Number, program: Number, bytes: u64, seen: Seen) -> Option<Lesson> {
         let now = seconds(now);

@@ -63,6 +63,7 @@ impl Retention {
             self.look(now, actions);
             self.share_out(now, waits || !memory.is_known, next, actions);
             if !waits {
+                self.bring_expected(memory, next);
                 self.bring_back(now, memory, next);
                 if memory.is_known {
                     self.seek(actions);
@@ -73,8 +74,10 @@ impl Retention {
             }
             // What there is nothing to do for is over at once.
             self.finish_those_over(now, actions);
-            let is_ready =
-                |kept: &Kept| kept.errand.is_none() && !kept.loading && kept.returns_at().is_some_and(|at| at <= now);
+            let is_ready = |kept: &Kept| {
+                let returns = kept.errand.is_none() && !kept.loading && kept.returns_at().is_some_and(|at| at <= now);
+                returns || kept.is_to_come()
+            };
             self.is_ready = self.kept.values().any(is_ready);
             self.wake = self.next_change(now);
         }
@@ -172,6 +175,31 @@ impl Retention {
         }
     }
 
+    /// Begins to bring in what somebody is expected to load, one model at a time.
+    fn bring_expected(&mut self, memory: Memory, next: &mut u64) {
+        let comes = |errand: &Errand| errand.purpose == Purpose::Expected;
+        let Some(spare) = memory.spare.filter(|_| !self.errands.values().any(comes)) else {
+            return;
+        };
+        // What is there of it counts as room, as for one that is brought back.
+        let fits = |kept: &&mut Kept| kept.is_to_come() && kept.bytes() <= spare;
+        let Some(kept) = self.kept.values_mut().find(fits) else {
+            return;
+        };
+        let (model, all) = (kept.model.clone(), kept.parts().collect::<Vec<usize>>());
+        let Some(expected) = &mut kept.expected else { return };
+        expected.given = true;
+        let id = LoadId(*next);
+        *next += 1;
+        let errand = if expected.runs.is_empty() {
+            Errand::new(id, model, all.into_iter(), Purpose::Expected, u64::MAX)
+        } else {
+            Errand::along(id, model, &expected.runs, Purpose::Expected)
+        };
+        kept.errand = Some(id);
+        self.errands.insert(id, errand);
+    }
+
     /// Begins to bring back the hottest model that the kernel has taken away, one at a time.
     fn bring_back(&mut self, now: Moment, memory: Memory, next: &mut u64) {
         let returning = |errand: &Errand| errand.purpose == Purpose::Return;
@@ -184,7 +212,7 @@ impl Retention {
             is_free && kept.returns_at().is_some_and(|at| at <= now)
         });
         let (mut hot, cold): (Vec<_>, Vec<_>) = ready.partition(|kept| kept.heat.at(now, half_life) >= below);
-        cold.into_iter().for_each(Kept::dismiss);
+        cold.into_iter().for_each(Kept::let_lie);
         hot.sort_by(|one, other| other.heat.at(now, half_life).total_cmp(&one.heat.at(now, half_life)));
         for kept in hot {
             // All of it must find room, what is there of it counts as room: of one that is larger the end would drive the beginning out again.

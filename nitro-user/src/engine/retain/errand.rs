@@ -9,6 +9,7 @@ use crate::{
     engine::{
         action::{LoadId, ModelPin, Task},
         input::{OrderId, Outcome, StepEnd},
+        learn::row::Run,
     },
     units::{ByteRange, FileId, Moment, STEP},
 };
@@ -26,6 +27,8 @@ pub enum Purpose {
     Return,
     /// It is to be locked, under this number.
     Pin(ModelPin),
+    /// Somebody is expected to load it.
+    Expected,
     /// Somebody asked for it.
     Warm(OrderId),
     /// Somebody asked to drop it.
@@ -38,7 +41,7 @@ impl Purpose {
     /// What is done with each piece.
     pub const fn task(self) -> Task {
         match self {
-            Self::Return | Self::Warm(_) => Task::Warm,
+            Self::Return | Self::Expected | Self::Warm(_) => Task::Warm,
             Self::Pin(pin) => Task::Pin(pin),
             Self::Evict(_) | Self::Drop => Task::Drop,
         }
@@ -48,7 +51,7 @@ impl Purpose {
     pub const fn order(self) -> Option<OrderId> {
         match self {
             Self::Warm(order) | Self::Evict(order) => Some(order),
-            Self::Return | Self::Pin(_) | Self::Drop => None,
+            Self::Return | Self::Expected | Self::Pin(_) | Self::Drop => None,
         }
     }
 }
@@ -83,10 +86,8 @@ pub struct Errand {
     pub tally: Tally,
     /// Bytes of all its pieces.
     pub total: u64,
-    /// Its parts that are not through, the present one first.
-    parts: VecDeque<usize>,
-    /// What of the present one was handed out.
-    offset: u64,
+    /// What of its parts was not handed out, the next first.
+    spans: VecDeque<(usize, ByteRange)>,
     /// Bytes that may still be handed out.
     left: u64,
     /// Pieces that came back undone.
@@ -101,17 +102,45 @@ pub struct Errand {
 impl Errand {
     /// Through these parts of a model, in this order, as far as `most` bytes.
     pub fn new(id: LoadId, model: Arc<Model>, parts: impl Iterator<Item = usize>, purpose: Purpose, most: u64) -> Self {
-        let size = |part: &usize| model.parts.get(*part).map_or(0, |part| part.size);
-        let parts: VecDeque<usize> = parts.filter(|part| size(part) > 0).collect();
-        let total = parts.iter().map(size).fold(0, u64::saturating_add);
+        let size = |part: usize| model.parts.get(part).map_or(0, |part| part.size);
+        let spans = parts.map(|part| (part, ByteRange::new(0, size(part)))).collect();
+        Self::through(id, model, spans, purpose, most)
+    }
+
+    /// Through these runs of steps, in this order.
+    pub fn along(id: LoadId, model: Arc<Model>, runs: &[Run], purpose: Purpose) -> Self {
+        let span = |run: &Run| {
+            let (part, first) = (run.part as usize, u64::from(run.first));
+            let size = model.parts.get(part)?.size;
+            let (start, end) = (first * STEP, (first + u64::from(run.steps)) * STEP);
+            (start < size).then_some((
+                part,
+                ByteRange {
+                    start,
+                    end: end.min(size),
+                },
+            ))
+        };
+        let spans = runs.iter().filter_map(span).collect();
+        Self::through(id, model, spans, purpose, u64::MAX)
+    }
+
+    fn through(
+        id: LoadId,
+        model: Arc<Model>,
+        mut spans: VecDeque<(usize, ByteRange)>,
+        purpose: Purpose,
+        most: u64,
+    ) -> Self {
+        spans.retain(|(_, range)| range.len() > 0);
+        let total = spans.iter().map(|(_, range)| range.len()).fold(0, u64::saturating_add);
         Self {
             id,
             model,
             purpose,
             tally: Tally::default(),
             total: total.min(most),
-            parts,
-            offset: 0,
+            spans,
             left: most,
             again: VecDeque::new(),
             in_flight: 0,
@@ -126,14 +155,13 @@ impl Errand {
         if let Some(piece) = self.again.front() {
             return Some(*piece);
         }
-        let part = *self.parts.front()?;
-        let rest = self.model.parts.get(part)?.size.saturating_sub(self.offset);
+        let (part, rest) = *self.spans.front()?;
         let piece = if self.purpose.task() == Task::Drop {
             DROPPED
         } else {
             STEP
         };
-        let range = ByteRange::new(self.offset, piece.min(rest));
+        let range = ByteRange::new(rest.start, piece.min(rest.len()));
         (range.len() <= self.left).then_some((part, range))
     }
 
@@ -164,10 +192,11 @@ impl Errand {
         };
         if self.again.pop_front().is_none() {
             self.left -= range.len();
-            self.offset = range.end;
-            if self.model.parts.get(part).is_none_or(|part| part.size <= range.end) {
-                self.parts.pop_front();
-                self.offset = 0;
+            if let Some((_, rest)) = self.spans.front_mut() {
+                rest.start = range.end;
+            }
+            if self.spans.front().is_some_and(|(_, rest)| rest.len() == 0) {
+                self.spans.pop_front();
             }
         }
         self.in_flight += range.len();
@@ -213,17 +242,16 @@ impl Errand {
     /// Nothing more of a part is handed out; bytes that would have been.
     fn leave(&mut self, part: usize) -> u64 {
         let of_it = self.again.iter().filter(|(other, _)| *other == part);
-        let mut rest: u64 = of_it.map(|(_, range)| range.len()).sum();
+        let rest: u64 = of_it.map(|(_, range)| range.len()).sum();
         self.again.retain(|(other, _)| *other != part);
-        if self.parts.front() == Some(&part) {
-            let size = self.model.parts.get(part).map_or(0, |part| part.size);
-            let unseen = size.saturating_sub(self.offset).min(self.left);
-            self.left -= unseen;
-            rest += unseen;
-            self.parts.pop_front();
-            self.offset = 0;
-        }
-        rest
+        let unseen = self.spans.iter().filter(|(other, _)| *other == part);
+        let unseen = unseen
+            .map(|(_, range)| range.len())
+            .fold(0, u64::saturating_add)
+            .min(self.left);
+        self.left -= unseen;
+        self.spans.retain(|(other, _)| *other != part);
+        rest + unseen
     }
 
     /// Nothing more is handed out.

@@ -13,6 +13,7 @@ use crate::{
     engine::{
         action::{LoadId, ModelPin},
         input::{StepEnd, User},
+        learn::row::Run,
     },
     units::{FileId, Moment, STEP},
 };
@@ -63,6 +64,15 @@ impl Pin {
     }
 }
 
+/// That somebody will load a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expectation {
+    /// What of it is read, in the order in which it is; empty where that is not known.
+    pub runs: Vec<Run>,
+    /// It is being brought in, or was.
+    pub given: bool,
+}
+
 /// One model.
 #[derive(Debug)]
 pub struct Kept {
@@ -78,6 +88,8 @@ pub struct Kept {
     pub errand: Option<LoadId>,
     /// Loads of it under way.
     pub loading: bool,
+    /// Somebody is expected to load it.
+    pub expected: Option<Expectation>,
     /// The parts that somebody has read, when one load at least is known.
     pub read: Option<BTreeSet<usize>>,
     /// The processes that have loaded it and live.
@@ -104,6 +116,7 @@ impl Kept {
             pin: Pin::default(),
             errand: None,
             loading: false,
+            expected: None,
             read: None,
             readers: BTreeMap::new(),
             mapped_by: BTreeSet::new(),
@@ -138,6 +151,17 @@ impl Kept {
     /// Whether `file` is one of its parts.
     pub fn has(&self, file: FileId) -> bool {
         self.model.parts.iter().any(|part| part.file == file)
+    }
+
+    /// Whether somebody is expected to load it.
+    pub const fn is_expected(&self) -> bool {
+        self.expected.is_some()
+    }
+
+    /// Whether it is still to be brought in for whoever is expected.
+    pub fn is_to_come(&self) -> bool {
+        let is_new = self.expected.as_ref().is_some_and(|expected| !expected.given);
+        is_new && self.errand.is_none() && !self.loading && self.is_wanted()
     }
 
     /// It is used.
@@ -213,6 +237,11 @@ impl Kept {
     /// Somebody dropped it on purpose: it stays away until it is used.
     pub fn dismiss(&mut self) {
         (self.asked, self.dismissed, self.lost) = (false, true, 0);
+    }
+
+    /// It is used too little to be brought back.
+    pub fn let_lie(&mut self) {
+        self.lost = 0;
     }
 
     /// All was done that can be done to lock it.

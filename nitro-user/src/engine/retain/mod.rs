@@ -26,12 +26,13 @@ use self::{
     strained::BARRED,
 };
 pub use self::{
-    kept::{Kept, Possession},
+    kept::{Expectation, Kept, Possession, path_of},
     settings::Settings,
 };
 use super::{
     action::{Action, LoadId, ModelPin, Task},
     input::{OrderId, Outcome, StepEnd, User},
+    learn::row::Run,
 };
 use crate::{
     catalog::model::{Description, Model, Part},
@@ -55,6 +56,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 pub struct Returned {
     /// What was to be done with it.
     pub task: Task,
+    /// Somebody is expected to load it.
+    pub expected: bool,
     /// Whether anybody is told when it is used.
     pub is_watched: bool,
 }
@@ -82,7 +85,7 @@ pub struct Retention {
     news: BTreeSet<FileId>,
     /// Something is to be locked as soon as there is memory.
     is_waiting: bool,
-    /// Something is to be brought back as soon as there is memory.
+    /// Something is to be brought in or back as soon as there is memory.
     is_ready: bool,
     /// When time alone changes what is to be done.
     wake: Option<Moment>,
@@ -252,6 +255,43 @@ impl Retention {
         kept.lost(Moment(0), kept.bytes());
     }
 
+    /// Whether the catalog was asked for a model of the last run at this path.
+    pub fn is_sought(&self, path: &Path) -> bool {
+        self.sought.as_deref() == Some(path)
+    }
+
+    /// One of the models, by its first file.
+    pub fn of(&self, key: FileId) -> Option<&Kept> {
+        self.kept.get(&key)
+    }
+
+    /// The same by the path of its first part.
+    pub fn at(&self, path: &Path) -> Option<(FileId, &Kept)> {
+        let mut kept = self.kept.iter();
+        kept.find(|(_, kept)| kept.path().as_deref() == Some(path))
+            .map(|(key, kept)| (*key, kept))
+    }
+
+    /// Somebody is expected to load a model soon, of which these runs are read; all, if there are none.
+    pub fn expect(&mut self, now: Moment, key: FileId, model: &Arc<Model>, runs: Vec<Run>) {
+        let kept = self.entry(now, key, model);
+        kept.expected = Some(Expectation { runs, given: false });
+        self.is_due = true;
+    }
+
+    /// Nobody is expected any more: they came, or did not.
+    pub fn expected_came(&mut self, key: FileId) {
+        if let Some(kept) = self.kept.get_mut(&key) {
+            kept.expected = None;
+        }
+        let of_it = |errand: &&mut Errand| {
+            let first = errand.model.parts.first().map(|part| part.file);
+            errand.purpose == Purpose::Expected && first == Some(key)
+        };
+        self.errands.values_mut().filter(of_it).for_each(Errand::close);
+        self.is_due = true;
+    }
+
     /// These pins went unasked.
     pub fn unheld(&mut self, now: Moment, pins: &[ModelPin], actions: &mut Vec<Action>) {
         let keys = self
@@ -295,6 +335,7 @@ impl Retention {
         let errand = self.errands.get_mut(&outcome.load)?;
         let returned = Returned {
             task: errand.purpose.task(),
+            expected: errand.purpose == Purpose::Expected,
             is_watched: errand.model.parts.get(outcome.part).is_some_and(Part::is_watched),
         };
         errand.outcome(outcome);
@@ -336,6 +377,8 @@ impl Retention {
             match errand.purpose {
                 Purpose::Return if through => kept.returned(),
                 Purpose::Return => kept.postponed(now),
+                Purpose::Expected if through => kept.returned(),
+                Purpose::Expected => {}
                 // Something of it went while it was being locked, or may not be.
                 Purpose::Pin(_) if !through || !kept.pin.is_full(kept.bytes()) => {
                     kept.pin.barred_until = now.after(BARRED);

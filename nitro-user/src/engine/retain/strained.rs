@@ -26,7 +26,7 @@ impl Retention {
             .retain(|path| remembered.get(path).is_some_and(|(_, asked)| *asked));
         for errand in self.errands.values_mut() {
             match errand.purpose {
-                Purpose::Return | Purpose::Pin(_) if !errand.is_closed() => {
+                Purpose::Return | Purpose::Expected | Purpose::Pin(_) if !errand.is_closed() => {
                     errand.close();
                     actions.push(Action::Cancel { load: errand.id });
                 }

@@ -105,12 +105,16 @@ impl Collector {
         }
     }
 
-    /// A step was demanded; again does not matter.
-    pub fn demanded(&mut self, part: usize, step: u64) {
-        let Some(seen) = self.seen.get_mut(part) else { return };
-        if !seen.set(step) || self.lost {
-            return;
+    /// A step was demanded; whether for the first time. Nothing is the first time where nothing is collected.
+    pub fn demanded(&mut self, part: usize, step: u64) -> bool {
+        let is_first = self.seen.get_mut(part).is_some_and(|seen| seen.set(step));
+        if is_first && !self.lost {
+            self.collect(part, step);
         }
+        is_first
+    }
+
+    fn collect(&mut self, part: usize, step: u64) {
         self.fresh += 1;
         // Both are small enough: the bits are there.
         let (part, step) = (part as u32, step as u32);
