@@ -39,6 +39,8 @@ pub struct Config {
     pub charge_consumer: bool,
     /// What is kept after the loads.
     pub retain: Settings,
+    /// The share of loads that are left without help, 0–1.
+    pub holdout: f64,
     /// Directories below which reading is wanted though it costs money.
     pub fetch: Vec<PathBuf>,
     /// Wait for roots that do not exist yet.
@@ -78,6 +80,9 @@ pub enum ConfigError {
     /// No order.
     #[error("--pin-above {0} must be more than --unpin-below {1}, and neither less than 0")]
     Thresholds(f64, f64),
+    /// No share.
+    #[error("--holdout {0} is no share: give 0 to 1, for example 0.05, or 5%")]
+    Holdout(String),
     /// Everything would be cold at once.
     #[error("--half-life must be a second at least")]
     HalfLife,

@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 use nitro_user::{
     engine::{
-        Action, Engine, Input, LoadId,
+        Action, Engine, Input, LoadId, Policy,
         happening::Skip,
         input::{FileCounts, StepEnd},
-        load::Stage,
+        load::{Stage, saved::Basis},
         plan::device::{Knowledge, Setback},
         receipt::Receipt,
     },
@@ -71,12 +71,18 @@ impl Bench {
                             inputs.push(Input::Outcome(outcome));
                         }
                     }
+                    Action::AskProgram { process } => inputs.push(Input::Program {
+                        process,
+                        name: "reader".into(),
+                        user: 0,
+                    }),
                     Action::AskAdded { load, .. } => inputs.push(Input::Added { load, added: self.own }),
                     Action::Count { load, .. } => {
                         let count = FileCounts {
                             file: Some(FILE),
                             calls: 1,
                             bytes: STEPS * STEP,
+                            added: self.own,
                             ..FileCounts::default()
                         };
                         inputs.push(Input::Counted {
@@ -227,4 +233,42 @@ fn after_loads_that_were_harmed_the_next_are_left_alone_until_help_is_tried_agai
     assert!(receipt.skipped.is_empty() && receipt.warmed_late.0 > 0, "{receipt:?}");
     let kept = bench.kept.last().expect("it was kept");
     assert_eq!(kept.reads_setback, Setback::default());
+}
+
+#[test]
+fn loads_that_are_held_out_tell_what_help_saves() {
+    let (helped, alone) = (Rate(50.0 * MB), Rate(20.0 * MB));
+    let mut bench = Bench::new(helped, alone);
+    let policy = Policy {
+        holdout: 1.0,
+        ..one_file::policy(8 << 30)
+    };
+    bench.engine = Engine::new(policy);
+    let receipt = bench.load();
+    assert_eq!((receipt.skipped, receipt.saved), (vec![Skip::HeldOut], None));
+    let knowledge = *bench.kept.last().expect("it was learned");
+    // A load of another time, which is helped.
+    bench.engine = Engine::new(one_file::policy(8 << 30));
+    bench.feed(Input::Recalled {
+        device: FILE.device,
+        knowledge,
+    });
+    let receipt = bench.load();
+    let saved = receipt.saved.expect("there is something to compare with");
+    let bytes = (STEPS / 8 * STEP) as f64;
+    let expected = bytes / alone.0 - receipt.seconds;
+    assert_eq!(saved.by, Basis::HeldOut);
+    assert!((saved.seconds / expected - 1.0).abs() < 0.1, "{saved:?}, {expected}");
+    assert!(
+        receipt.summary().contains("by its loads without help"),
+        "{}",
+        receipt.summary()
+    );
+}
+
+#[test]
+fn without_anything_to_compare_with_nothing_is_said_of_what_was_saved() {
+    let mut bench = Bench::new(Rate(900.0 * MB), Rate(200.0 * MB));
+    let receipt = bench.load();
+    assert_eq!(receipt.saved, None);
 }

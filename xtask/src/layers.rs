@@ -80,6 +80,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "trace",
             "engine::receipt",
             "engine::order",
+            "engine::explanation",
             "sys",
             "units",
         ],

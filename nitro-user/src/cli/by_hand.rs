@@ -153,7 +153,8 @@ fn run(options: &Common, command: Command) -> anyhow::Result<()> {
     })
 }
 
-async fn roots(socket: &Socket) -> anyhow::Result<Vec<PathBuf>> {
+/// The directories that the agent watches.
+pub(super) async fn roots(socket: &Socket) -> anyhow::Result<Vec<PathBuf>> {
     let mut client = Client::connect(&socket.socket).await?;
     client.ask(&Request::Status).await?;
     match client.next().await? {
@@ -163,7 +164,7 @@ async fn roots(socket: &Socket) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// The canonical paths of what was named.
-fn paths(what: &[PathBuf], roots: &[PathBuf]) -> anyhow::Result<Vec<WirePath>> {
+pub(super) fn paths(what: &[PathBuf], roots: &[PathBuf]) -> anyhow::Result<Vec<WirePath>> {
     let mut paths = BTreeSet::new();
     for what in what {
         let given = resolve_home(what);

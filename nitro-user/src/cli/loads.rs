@@ -91,6 +91,7 @@ async fn stream(client: &mut Client, json: bool, look: Look) -> anyhow::Result<(
             | Reply::Done
             | Reply::Unwatched(_)
             | Reply::Progress(_)
+            | Reply::Explained(_)
             | Reply::Recording
             | Reply::Error(_) => {
                 bail!("the agent answered something else than was asked")

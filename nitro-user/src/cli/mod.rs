@@ -5,6 +5,8 @@ mod bench;
 mod by_hand;
 mod directories;
 mod doctor;
+mod explain;
+mod forget;
 mod loads;
 mod model;
 mod outlet;
@@ -73,6 +75,10 @@ enum Command {
     Warm(by_hand::WarmOptions),
     /// Drop models or files from the page cache.
     Evict(by_hand::EvictOptions),
+    /// What the agent knows of a model, and what it would do on the next access.
+    Explain(explain::Options),
+    /// Forget what was learned of models, or everything.
+    Forget(forget::Options),
     /// Let go of a watched directory, or of something below one.
     Unwatch(unwatch::Options),
     /// What this machine has for the agent, what it lacks, and what to do about it.
@@ -114,6 +120,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Unpin(options)) => by_hand::unpin(&options),
         Some(Command::Warm(options)) => by_hand::warm(&options),
         Some(Command::Evict(options)) => by_hand::evict(&options),
+        Some(Command::Explain(options)) => explain::run(&options),
+        Some(Command::Forget(options)) => forget::run(&options),
         Some(Command::Unwatch(options)) => unwatch::run(&options),
         Some(Command::Bench(options)) => bench::run(&options),
         Some(Command::Prove(options)) => prove::run(&options),

@@ -243,7 +243,10 @@ fn note(receipt: &Receipt) -> Option<String> {
     let reasons: Vec<&str> = receipt.skipped.iter().map(|skip| skip.reason()).collect();
     let skipped = (!reasons.is_empty()).then(|| format!("skipped: {}", reasons.join(", ")));
     let pattern = receipt.pattern.map(|pattern| pattern.name().to_owned());
-    let words: Vec<String> = pattern.into_iter().chain(skipped).collect();
+    let before = receipt.brought_before;
+    let before = (before.0 > 0).then(|| format!("{before} brought in before"));
+    let saved = receipt.saved.map(|saved| saved.to_string());
+    let words: Vec<String> = pattern.into_iter().chain(before).chain(saved).chain(skipped).collect();
     (!words.is_empty()).then(|| words.join("; "))
 }
 

@@ -90,7 +90,7 @@ fn is_elsewhere(path: &Path) -> bool {
 }
 
 /// `path` without links and `..`, as far as it exists; the rest as it is.
-fn canonical(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn canonical(path: &Path) -> io::Result<PathBuf> {
     let (mut at, mut rest) = (path, Vec::<OsString>::new());
     loop {
         match at.canonicalize() {

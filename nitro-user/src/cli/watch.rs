@@ -64,6 +64,9 @@ pub struct Options {
     /// Under memory pressure, leave pages in the page cache whose readers have copied them into memory of their own.
     #[arg(long)]
     keep_after_copy: bool,
+    /// Leave this share of the loads without help, so that receipts can say what help saves: 0.05, 5%.
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    holdout: String,
     /// How accesses are seen: auto, page-cache (Linux 6.12), fentry (before), syscalls, fanotify (without eBPF).
     #[arg(long, value_name = "MODE", default_value = "auto")]
     events: EventChoice,
@@ -131,6 +134,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
             .charge
             .map_or_else(charges_consumer, |charge| charge == Charge::Consumer),
         retain,
+        holdout: share(&options.holdout)?,
         fetch: options
             .fetch
             .iter()
@@ -182,6 +186,17 @@ fn retention(options: &Options, ceiling: ByteCount) -> Result<Settings, ConfigEr
         rewarm: options.rewarm,
         keep_after_copy: options.keep_after_copy,
     })
+}
+
+/// A share of 1, as such or in percent.
+fn share(given: &str) -> Result<f64, ConfigError> {
+    let (number, whole) = match given.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (given, 1.0),
+    };
+    let share = number.trim().parse::<f64>().ok().map(|number| number / whole);
+    let share = share.filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| ConfigError::Holdout(given.to_owned()))
 }
 
 /// Whether `--watch` asks for whatever is found.

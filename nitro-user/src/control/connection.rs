@@ -116,6 +116,8 @@ impl Connection {
             | Request::Resume
             | Request::Unwatch { .. }
             | Request::ByHand { .. }
+            | Request::Explain { .. }
+            | Request::Forget { .. }
             | Request::Record { .. }
                 if !self.caller.is_privileged() =>
             {
@@ -141,6 +143,22 @@ impl Connection {
                         let _ = self.queries.send(Query::Withdraw(order)).await;
                         served
                     }
+                    Some(Err(refusal)) => self.send(&Reply::Error(refusal)).await,
+                    None => self.busy().await,
+                }
+            }
+            Request::Explain { paths } => {
+                let paths = paths.into_iter().map(|path| path.0).collect();
+                match self.ask(|answer| Query::Explain(paths, answer)).await {
+                    Some(Ok(explained)) => self.send(&Reply::Explained(explained)).await,
+                    Some(Err(refusal)) => self.send(&Reply::Error(refusal)).await,
+                    None => self.busy().await,
+                }
+            }
+            Request::Forget { paths } => {
+                let paths = paths.map(|paths| paths.into_iter().map(|path| path.0).collect());
+                match self.ask(|done| Query::Forget(paths, done)).await {
+                    Some(Ok(())) => self.send(&Reply::Done).await,
                     Some(Err(refusal)) => self.send(&Reply::Error(refusal)).await,
                     None => self.busy().await,
                 }

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::wire_path::{self, WirePath};
 use crate::{
-    engine::order::{Command, Progress},
+    engine::{
+        explanation::Explanation,
+        order::{Command, Progress},
+    },
     observe::{history::Kept, status::Status},
     units::ByteCount,
 };
@@ -54,6 +57,17 @@ pub enum Request {
         /// Absolute and canonical; files, or directories with all that is below them.
         paths: Vec<WirePath>,
     },
+    /// What is known of the models at paths, and what would be done; answered by [`Reply::Explained`]. For root and the agent's own user.
+    Explain {
+        /// Absolute and canonical; files, or directories with all that is below them.
+        paths: Vec<WirePath>,
+    },
+    /// Forget what was learned of the models at paths, or everything; answered by [`Reply::Done`]. For root and the agent's own user.
+    Forget {
+        /// Absolute; they need not exist any more. Without any, everything.
+        #[serde(default)]
+        paths: Option<Vec<WirePath>>,
+    },
     /// Record what happens; answered by [`Reply::Recording`], after which no more lines come but frames of a trace, until the client closes its writing end and has had the
     /// rest. For root and the agent's own user.
     Record {
@@ -83,6 +97,8 @@ pub enum Reply {
     Unwatched(Unwatched),
     /// How far an order by hand is.
     Progress(Progress),
+    /// What is known, model by model.
+    Explained(Vec<Explanation>),
     /// Frames of a trace follow instead of lines.
     Recording,
     /// Nothing more comes.
@@ -254,6 +270,13 @@ mod tests {
                     WirePath("/models/a".into()),
                     WirePath(OsStr::from_bytes(b"/models/\xff").into()),
                 ],
+            },
+            Request::Explain {
+                paths: vec![WirePath("/models/a".into())],
+            },
+            Request::Forget { paths: None },
+            Request::Forget {
+                paths: Some(vec![WirePath("/models/a".into())]),
             },
             Request::Unwatch {
                 path: "/models/ä b".into(),

@@ -20,7 +20,10 @@ use super::{
     socket::{Claimed, SocketFile},
 };
 use crate::{
-    engine::order::{Command, OrderId, Progress},
+    engine::{
+        explanation::Explanation,
+        order::{Command, OrderId, Progress},
+    },
     observe::{history::Subscription, status::Status},
     trace::Frame,
 };
@@ -64,6 +67,10 @@ pub enum Query {
     Order(Command, Vec<PathBuf>, oneshot::Sender<Result<OrderTaken, Refusal>>),
     /// The order of this number is not wanted any more.
     Withdraw(OrderId),
+    /// What is known of the models at these paths.
+    Explain(Vec<PathBuf>, oneshot::Sender<Result<Vec<Explanation>, Refusal>>),
+    /// Forget what was learned of the models at these paths; everything without.
+    Forget(Option<Vec<PathBuf>>, oneshot::Sender<Result<(), Refusal>>),
     /// Watch nothing at or below this path.
     Unwatch(PathBuf, oneshot::Sender<Result<Unwatched, Refusal>>),
 }

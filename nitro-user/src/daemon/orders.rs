@@ -13,18 +13,34 @@ use crate::{
     },
     engine::{
         Input,
+        explanation::Explanation,
         input::{Command, Item, OrderId},
         order::Progress,
+        retain::path_of,
     },
+    sys::clock,
     units::printable,
 };
 
 /// Orders at once.
 const MOST: usize = 64;
 
+/// Models that one answer tells of.
+const MOST_EXPLAINED: usize = 64;
+
+/// What the catalog was asked for.
+pub(super) enum Meant {
+    /// This is to be done.
+    Command(Command),
+    /// Somebody wants to know of it.
+    Explain(oneshot::Sender<Result<Vec<Explanation>, Refusal>>),
+    /// It is to be forgotten: what is at these paths, though it may not be there any more.
+    Forget(Vec<PathBuf>, oneshot::Sender<Result<(), Refusal>>),
+}
+
 /// One that the catalog was asked about.
 struct Asked {
-    command: Command,
+    meant: Meant,
     /// Parts of the catalog that have not answered.
     answers: usize,
     paths: usize,
@@ -53,24 +69,47 @@ impl Wiring {
             let _ = answer.send(Err(refusal));
             return;
         }
-        self.orders.last += 1;
-        let number = self.orders.last;
-        let asked = Asked {
-            command,
-            answers: 0,
-            paths: paths.len(),
-            found: Found::default(),
-        };
-        match self.catalog.ask_below(number, paths) {
-            Ok(answers) => {
+        match self.seek(paths, Meant::Command(command)) {
+            Ok(number) => {
                 let (tell, word) = watch::channel(Word::Wait);
-                self.orders.asked.insert(number, Asked { answers, ..asked });
                 self.orders.waiting.insert(OrderId(number), tell);
                 let _ = answer.send(Ok((OrderId(number), word)));
             }
-            Err(refused) => {
-                let _ = answer.send(Err(Refusal::new(Code::Busy, format!("{refused}: try again"))));
+            Err((_, refusal)) => {
+                let _ = answer.send(Err(refusal));
             }
+        }
+    }
+
+    /// Somebody wants to know what is at these paths, or have it forgotten.
+    pub(super) fn look_up(&mut self, paths: Vec<PathBuf>, meant: Meant) {
+        if let Err((meant, refusal)) = self.seek(paths, meant) {
+            meant.refuse(refusal);
+        }
+    }
+
+    /// Asks the catalog.
+    fn seek(&mut self, paths: Vec<PathBuf>, meant: Meant) -> Result<u64, (Meant, Refusal)> {
+        if self.orders.asked.len() >= MOST {
+            return Err((
+                meant,
+                Refusal::new(Code::TooMany, "too many such orders at once: try again"),
+            ));
+        }
+        let count = paths.len();
+        match self.catalog.ask_below(self.orders.last + 1, paths) {
+            Ok(answers) => {
+                self.orders.last += 1;
+                let asked = Asked {
+                    meant,
+                    answers,
+                    paths: count,
+                    found: Found::default(),
+                };
+                self.orders.asked.insert(self.orders.last, asked);
+                Ok(self.orders.last)
+            }
+            Err(refused) => Err((meant, Refusal::new(Code::Busy, format!("{refused}: try again")))),
         }
     }
 
@@ -107,16 +146,38 @@ impl Wiring {
             return;
         };
         let order = OrderId(number);
-        if let Some(refusal) = asked.refusal() {
-            if let Some(waiting) = self.orders.waiting.remove(&order) {
-                waiting.send_replace(Word::Refused(refusal));
+        let refusal = asked.refusal();
+        let (meant, models) = (asked.meant, asked.found.models);
+        match (meant, refusal) {
+            // What is not there any more can be forgotten all the same.
+            (Meant::Forget(paths, done), _) => {
+                let places = models.iter().filter_map(|(model, _)| path_of(model));
+                for path in paths.into_iter().chain(places) {
+                    self.feed(Input::Forget { path: Some(path) });
+                }
+                let _ = done.send(Ok(()));
             }
-            return;
+            (Meant::Command(_), Some(refusal)) => {
+                if let Some(waiting) = self.orders.waiting.remove(&order) {
+                    waiting.send_replace(Word::Refused(refusal));
+                }
+            }
+            (meant, Some(refusal)) => meant.refuse(refusal),
+            (Meant::Command(command), None) => {
+                let items = models.into_iter();
+                let items = items.map(|(model, parts)| Item { model, parts }).collect();
+                self.feed(Input::Ordered { order, command, items });
+            }
+            (Meant::Explain(answer), None) if models.len() > MOST_EXPLAINED => {
+                let message = format!("there are {} models: name {MOST_EXPLAINED} at most", models.len());
+                let _ = answer.send(Err(Refusal::new(Code::TooMany, message)));
+            }
+            (Meant::Explain(answer), None) => {
+                let now = clock::now();
+                let explained = models.iter().map(|(model, _)| self.engine.explain(now, model));
+                let _ = answer.send(Ok(explained.collect()));
+            }
         }
-        let items = asked.found.models.into_iter();
-        let items = items.map(|(model, parts)| Item { model, parts }).collect();
-        let command = asked.command;
-        self.feed(Input::Ordered { order, command, items });
     }
 
     /// An order is so far.
@@ -134,6 +195,17 @@ impl Wiring {
         self.orders.asked.remove(&order.0);
         if self.orders.waiting.remove(&order).is_some() {
             self.feed(Input::Withdrawn { order });
+        }
+    }
+}
+
+impl Meant {
+    /// Whoever waits is told why nothing comes. Who gave an order hears of it with the order's number.
+    fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Command(_) => {}
+            Self::Explain(answer) => drop(answer.send(Err(refusal))),
+            Self::Forget(_, done) => drop(done.send(Err(refusal))),
         }
     }
 }

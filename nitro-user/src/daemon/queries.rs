@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
 
-use super::{status::status, wiring::Wiring};
+use super::{orders::Meant, status::status, wiring::Wiring};
 use crate::{
     catalog::{CatalogRequest, Kept, Left},
     control::{
@@ -53,6 +53,13 @@ impl Wiring {
             }
             Query::Order(command, paths, answer) => self.order(command, paths, answer),
             Query::Withdraw(order) => self.withdraw(order),
+            Query::Explain(paths, answer) => self.look_up(paths, Meant::Explain(answer)),
+            Query::Forget(Some(paths), done) => self.look_up(paths.clone(), Meant::Forget(paths, done)),
+            Query::Forget(None, done) => {
+                tracing::info!("what was learned is forgotten");
+                self.feed(Input::Forget { path: None });
+                let _ = done.send(Ok(()));
+            }
             Query::Unwatch(path, done) => self.unwatch(path, done),
             Query::Record(rate, answer) => self.record(rate, answer, source),
             Query::EndRecording(number) => self.recording.end(Some(number)),

@@ -140,6 +140,7 @@ impl Wiring {
             charge_consumer: policy.charge_consumer,
             retain: policy.retain,
             booted: policy.booted,
+            holdout: policy.holdout,
             under_way: engine.loads().count() as u64,
             next_load: engine.next_load(),
             filter: Vec::new(),

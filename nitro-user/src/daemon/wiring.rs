@@ -120,6 +120,7 @@ impl Wiring {
                 charge_consumer: config.charge_consumer,
                 retain: config.retain,
                 booted: clock::booted(),
+                holdout: config.holdout,
             }),
             helpers: Some(keeping.own()),
             workers: Workers::new(outcomes, accountant, lent.lenders()),

@@ -102,6 +102,23 @@ impl Experience {
         known.collect()
     }
 
+    /// What each program that has read a model loads after it, so many at most of each, with its name.
+    pub fn followers(&self, now: Duration, path: &Path, most: usize) -> Vec<(String, Expected)> {
+        let Some(model) = self.names.known_model(path) else {
+            return Vec::new();
+        };
+        let mut followers = Vec::new();
+        for program in self.orders.programs(model) {
+            let name = self.names.name(program).unwrap_or_default();
+            let candidates = self.successors.followers(now, program, model).into_iter().take(most);
+            followers.extend(candidates.filter_map(|candidate| {
+                let path = self.names.path(candidate.model)?.to_owned();
+                Some((name.to_owned(), Expected { path, candidate }))
+            }));
+        }
+        followers
+    }
+
     /// A load has ended in which this was read, of a model of so many bytes.
     pub fn ended(
         &mut self,

@@ -91,6 +91,11 @@ impl Foresight {
         self.tally
     }
 
+    /// Nothing is expected at or below a path; without one, nothing at all.
+    pub fn forget(&mut self, path: Option<&Path>) {
+        self.take(|plan| path.is_none_or(|path| plan.path.starts_with(path)));
+    }
+
     /// When something is to be done.
     fn deadline(&self) -> Option<Moment> {
         let plans = self.plans.values().flatten();
@@ -262,6 +267,7 @@ impl Engine {
     }
 }
 
-fn is_worth(next: &Expected) -> bool {
+/// Whether something is likely enough to be brought in.
+pub(super) fn is_worth(next: &Expected) -> bool {
     next.candidate.confidence >= WORTH
 }

@@ -71,6 +71,8 @@ pub enum Skip {
     ObserveOnly,
     /// `--dry-run`.
     DryRun,
+    /// `--holdout`: one of the loads that show what help is worth.
+    HeldOut,
     /// `nitro-agent pause`, for a while.
     Paused,
     /// Named on a command line, and never read.
@@ -103,6 +105,7 @@ impl Skip {
             Self::NoGain => "the reader is faster without help",
             Self::ObserveOnly => "reading costs money there: only observed, unless --fetch says otherwise",
             Self::DryRun => "dry run",
+            Self::HeldOut => "held out, to see what help is worth",
             Self::Paused => "paused",
             Self::NeverRead => "named on a command line, not read",
             Self::Ignored => "its program is ignored",

@@ -143,6 +143,11 @@ pub enum Input {
         /// Which.
         pins: Vec<ModelPin>,
     },
+    /// What was learned of the models at or below a path is to be forgotten; without one, everything.
+    Forget {
+        /// Absolute.
+        path: Option<PathBuf>,
+    },
     /// The time of [`super::Engine::deadline`] has come.
     Tick,
 }

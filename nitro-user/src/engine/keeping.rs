@@ -78,7 +78,7 @@ impl Engine {
                 self.devices
                     .entry(piece.file.device)
                     .or_default()
-                    .submitted(now, piece.range.len());
+                    .submitted(now, piece.file, piece.range.len());
                 self.budget.submitted(piece.file, piece.range.len());
             }
             actions.push(Action::Warm {

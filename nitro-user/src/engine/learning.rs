@@ -1,13 +1,13 @@
 //! What is learned beyond single loads: it goes out as changes of rows, and comes back as rows when the agent starts.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{
     Engine,
     action::{Action, LoadId},
     learn::row::{Change, Row},
     load::{Load, Stage},
-    plan::device::Knowledge,
+    plan::device::{Device, Knowledge},
     retain::{
         heat::{Heat, decayed},
         path_of,
@@ -112,6 +112,16 @@ impl Engine {
         if let Some(seen) = load.take_course() {
             let bytes = load.model_bytes().0;
             self.experience.ended(unix, load.readers.program(), &path, bytes, seen);
+        }
+    }
+
+    /// What was learned of the models at or below a path is forgotten; without one, everything.
+    pub(super) fn forget_learned(&mut self, path: Option<&Path>, actions: &mut Vec<Action>) {
+        self.experience.forget(path);
+        self.foresight.forget(path);
+        self.retention.forget_learned(path, actions);
+        if path.is_none() {
+            self.devices.values_mut().for_each(Device::forget);
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod action;
 pub mod evidence;
 pub mod experience;
+pub mod explanation;
 mod files;
 mod foresight;
 pub mod happening;
@@ -25,6 +26,7 @@ mod processes;
 pub mod receipt;
 mod recording;
 pub mod retain;
+mod returned;
 mod steps;
 mod turns;
 mod walk;
@@ -40,9 +42,8 @@ pub use input::{Access, AccessKind, Input, Outcome};
 use self::{
     experience::Experience,
     foresight::Foresight,
-    happening::{Happening, Skip},
+    happening::Skip,
     holdings::{Holding, Holdings},
-    input::StepEnd,
     library::{Library, Lookup},
     load::{Load, Stage},
     pattern::Passes,
@@ -80,6 +81,8 @@ pub struct Policy {
     pub retain: retain::Settings,
     /// The time since 1970 when the clock of all moments began.
     pub booted: Duration,
+    /// The share of loads that are left without help, 0–1.
+    pub holdout: f64,
 }
 
 impl Policy {
@@ -217,6 +220,7 @@ impl Engine {
             }
             Input::Withdrawn { order } => self.retention.withdrawn(order, &mut actions),
             Input::Unheld { pins } => self.retention.unheld(now, &pins, &mut actions),
+            Input::Forget { path } => self.forget_learned(path.as_deref(), &mut actions),
             Input::Tick => self.tick(now, &mut actions),
         }
         self.plan(now, &mut actions);
@@ -406,35 +410,6 @@ impl Engine {
         self.retention.resume();
     }
 
-    fn outcome(&mut self, now: Moment, outcome: &Outcome, actions: &mut Vec<Action>) {
-        if let Some(device) = self.devices.get_mut(&outcome.device) {
-            device.completed(outcome);
-        }
-        self.gained += outcome.gained();
-        match self.loads.get_mut(&outcome.load) {
-            Some(load) => {
-                // The first of a load's steps in flight says it for all.
-                let helped = !matches!(load.stage, Stage::Skipped(_) | Stage::Ended);
-                let overtaken = load.warmed(outcome, &mut self.budget, actions);
-                if let Some(device) = self.devices.get_mut(&outcome.device) {
-                    if overtaken {
-                        device.overtaken();
-                    }
-                    load.served_by(device);
-                }
-                load.settle(actions);
-                if helped && outcome.end == StepEnd::Stale {
-                    self.renew(now, outcome.load, outcome.file, actions);
-                }
-            }
-            None => match self.retention.outcome(now, outcome, actions) {
-                Some(returned) => self.errand_outcome(outcome, returned),
-                // The load ended with this step on its way: nobody used it, and it takes room until somebody does.
-                None => self.budget.arrived(outcome.file, outcome.range, outcome.gained()),
-            },
-        }
-    }
-
     /// Closes a load's stream; when its last step has come back, asks for the counters its receipt needs.
     fn end(&mut self, id: LoadId, actions: &mut Vec<Action>) {
         let Some(load) = self.loads.get_mut(&id) else { return };
@@ -447,38 +422,6 @@ impl Engine {
                 self.by_model.remove(&key);
             }
             self.note_end(self.now, id);
-        }
-    }
-
-    fn counted(&mut self, now: Moment, id: LoadId, counts: &[input::FileCounts], actions: &mut Vec<Action>) {
-        let is_last = self.loads.get_mut(&id).is_some_and(|load| load.counted(counts));
-        let Some(mut load) = is_last.then(|| self.loads.remove(&id)).flatten() else {
-            return;
-        };
-        self.wanting.remove(&id);
-        self.holdings.leave(&load, &self.budget);
-        if load.model.changes_unseen {
-            self.library.forget(load.key);
-        }
-        let number = load.key.device;
-        if let Some(knowledge) = self.devices.get_mut(&number).and_then(Device::news) {
-            actions.push(Action::Keep {
-                device: number,
-                knowledge,
-            });
-        }
-        if let Some(process) = load.take_pass().filter(|process| load.readers.is_there(*process)) {
-            self.passes.note(process);
-        }
-        if let Some(mut receipt) = load.receipt(now) {
-            receipt.inferred = self.policy.inferred;
-            actions.push(Action::Tell(Happening::done(&receipt, self.budget.percent())));
-            actions.push(Action::Finish(Box::new(receipt)));
-        }
-        for process in load.readers.gone() {
-            if !self.is_awaited(process) {
-                actions.push(Action::Forget { process });
-            }
         }
     }
 

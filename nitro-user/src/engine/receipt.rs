@@ -11,7 +11,7 @@ use super::{
     evidence::Evidence,
     happening::Skip,
     input::{Access, AccessKind},
-    load::Load,
+    load::{Load, saved::Saved},
     pattern::Pattern,
     steps::Step,
 };
@@ -129,6 +129,9 @@ pub struct Receipt {
     pub demanded: ByteCount,
     /// Of those: in the page cache before the load.
     pub resident_before: ByteCount,
+    /// Of those in turn: brought in by us before the load began, since it was expected or had been there.
+    #[serde(default)]
+    pub brought_before: ByteCount,
     /// Of those: brought in by the kernel's readahead for the reader.
     pub kernel_readahead: ByteCount,
     /// Of those: warmed by us before the reader asked.
@@ -141,6 +144,9 @@ pub struct Receipt {
     pub wasted: ByteCount,
     /// First to last access, in seconds.
     pub seconds: f64,
+    /// What help has saved, where there is something to compare with.
+    #[serde(default)]
+    pub saved: Option<Saved>,
     /// Accesses, by the kernel's count.
     pub calls: u64,
     /// Microseconds from the event that made the evidence strong to the first readahead; `None` when nothing was warmed.
@@ -216,12 +222,14 @@ impl Receipt {
             evidence: load.evidence,
             demanded: ByteCount(demanded),
             resident_before: ByteCount(resident),
+            brought_before: ByteCount(load.brought_before.min(resident)),
             kernel_readahead: ByteCount(readahead),
             warmed_in_time: ByteCount(parts_in_time),
             warmed_late: ByteCount(parts_late),
             missed: ByteCount(missed_bytes),
             wasted: ByteCount(wasted),
             seconds: ended.since(load.started).as_secs_f64(),
+            saved: None,
             calls,
             evidence_to_first_warm_us: to_first_warm.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             skipped: load.skipped.clone(),
@@ -251,6 +259,12 @@ impl Receipt {
             if part.0 > 0 {
                 words.push(format!("{:.0} % {name}", share(part)));
             }
+        }
+        if self.brought_before.0 > 0 {
+            words.push(format!("{} of it brought in before", self.brought_before));
+        }
+        if let Some(saved) = self.saved {
+            words.push(saved.to_string());
         }
         // No share of what was demanded: perhaps nothing was.
         if self.wasted.0 > 0 {

@@ -68,14 +68,23 @@ impl Engine {
                     self.wanting.remove(&id);
                     continue;
                 };
-                if strain != Strain::None && load.is_speculative() {
+                let gives_way = strain != Strain::None && load.is_speculative();
+                if gives_way {
                     load.note_pressure();
-                    continue;
                 }
-                let Some(step) = load.next_step(&self.budget, most_ahead) else {
+                let step = load.next_step(&self.budget, most_ahead).filter(|_| !gives_way);
+                let Some(step) = step else {
+                    self.devices.values_mut().for_each(|device| device.passes(id));
                     continue;
                 };
                 let device = self.devices.entry(step.device).or_default();
+                // Of one that wants nothing any more it is nobody's turn.
+                if device
+                    .turn()
+                    .is_some_and(|other| other != id && self.wanting.contains(&other))
+                {
+                    continue;
+                }
                 let admitted = if load.is_speculative() {
                     !self.spares && device.admits_speculative(now)
                 } else {
@@ -84,9 +93,10 @@ impl Engine {
                 if !admitted {
                     continue;
                 }
-                device.submitted(now, step.range.len());
-                let file = load.model.parts.get(step.part).map(|part| part.file);
-                self.budget.submitted(file.unwrap_or(load.key), step.range.len());
+                let file = load.model.parts.get(step.part).map_or(load.key, |part| part.file);
+                device.submitted(now, file, step.range.len());
+                device.took(id);
+                self.budget.submitted(file, step.range.len());
                 load.submit(&step, self.budget.percent(), actions);
                 self.turn = id.0;
                 served = true;

@@ -86,6 +86,7 @@ pub fn policy_of(header: &Header) -> Policy {
         charge_consumer: header.charge_consumer,
         retain: header.retain,
         booted: header.booted,
+        holdout: header.holdout,
     }
 }
 

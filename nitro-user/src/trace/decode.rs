@@ -294,6 +294,9 @@ impl Decoder {
             Line::Unheld { pins } => told(Input::Unheld {
                 pins: pins.into_iter().map(ModelPin).collect(),
             }),
+            Line::Forget { path } => told(Input::Forget {
+                path: path.map(|path| path_of(path).into()),
+            }),
             Line::Tick => told(Input::Tick),
             Line::Brought { thread, file, span } => {
                 let (process, thread_id) = self.thread(thread)?;

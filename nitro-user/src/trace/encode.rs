@@ -307,6 +307,9 @@ impl Encoder {
             Input::Unheld { pins } => Line::Unheld {
                 pins: pins.iter().map(|pin| pin.0).collect(),
             },
+            Input::Forget { path } => Line::Forget {
+                path: path.as_deref().map(bytes_of),
+            },
             Input::Tick => Line::Tick,
         }
     }

@@ -45,6 +45,8 @@ pub struct Header {
     pub retain: Settings,
     /// The time since 1970 when the clock of all its times began.
     pub booted: Duration,
+    /// The share of loads that were left without help.
+    pub holdout: f64,
     /// Loads that were under way already: of these the replay knows no beginning.
     pub under_way: u64,
     /// Number of the first load that begins in it.

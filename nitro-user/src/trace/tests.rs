@@ -20,7 +20,7 @@ use crate::{
     engine::{
         action::{LoadId, ModelPin},
         input::{Access, Command, FileCounts, Input, Item, MachineMemory, OrderId, Outcome, StepEnd, User},
-        plan::device::{Knowledge, Setback},
+        plan::device::{HeldOut, Knowledge, Setback, Streams},
     },
     sys::top::{Elsewhere, Top},
     units::{ByteCount, ByteRange, FileId, Moment, Rate},
@@ -184,13 +184,37 @@ fn counts() -> impl Strategy<Value = FileCounts> {
 fn knowledge() -> impl Strategy<Value = Knowledge> {
     let rate = || option::of((0u32..).prop_map(|rate| Rate(f64::from(rate))));
     let setback = || (any::<u32>(), any::<u32>()).prop_map(|(times, rest)| Setback { times, rest });
-    (rate(), rate(), rate(), setback(), setback()).prop_map(|(rate, reads, maps, one, other)| Knowledge {
-        rate,
-        reads_alone: reads,
-        maps_alone: maps,
-        reads_setback: one,
-        maps_setback: other,
-    })
+    let streams = move || {
+        let step = option::of(any::<u32>().prop_map(f64::from));
+        (rate(), step).prop_map(|(rate, step)| Streams { rate, step })
+    };
+    let held_out = (any::<u32>(), any::<bool>(), any::<u32>()).prop_map(|(program, only_reads, loads)| HeldOut {
+        program,
+        only_reads,
+        loads,
+        rate: Rate(f64::from(loads)),
+    });
+    let setbacks = (setback(), setback());
+    let rates = (rate(), rate(), rate());
+    (
+        rates,
+        setbacks,
+        streams(),
+        streams(),
+        proptest::array::uniform8(held_out),
+    )
+        .prop_map(
+            |((rate, reads, maps), (one, other), one_stream, several_streams, held_out)| Knowledge {
+                rate,
+                reads_alone: reads,
+                maps_alone: maps,
+                reads_setback: one,
+                maps_setback: other,
+                one_stream,
+                several_streams,
+                held_out,
+            },
+        )
 }
 
 fn user() -> impl Strategy<Value = User> {
@@ -259,6 +283,7 @@ fn input() -> impl Strategy<Value = Input> {
         }),
         1 => any::<u64>().prop_map(|order| Input::Withdrawn { order: OrderId(order) }),
         1 => vec(any::<u64>().prop_map(ModelPin), 0..4).prop_map(|pins| Input::Unheld { pins }),
+        1 => option::of(path()).prop_map(|path| Input::Forget { path }),
         1 => Just(Input::Tick),
     ]
 }

@@ -158,6 +158,9 @@ pub enum Line {
     Unheld {
         pins: Vec<u64>,
     },
+    Forget {
+        path: Option<Vec<u8>>,
+    },
     Tick,
 
     // What only people want to know.

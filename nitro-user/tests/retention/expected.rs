@@ -6,6 +6,7 @@ use nitro_user::{
     catalog::model::LayoutKind,
     engine::{
         Input,
+        happening::Skip,
         learn::row::{Change, Row},
         retain::Settings,
     },
@@ -204,4 +205,42 @@ fn a_program_s_own_order_is_followed_and_given_up_when_it_goes_elsewhere() {
     asked.dedup();
     let turned: Vec<u64> = own.iter().rev().copied().collect();
     assert_eq!(asked, turned);
+}
+
+#[test]
+fn what_is_forgotten_is_not_expected_any_more_and_not_explained() {
+    let mut world = habit(20);
+    let explained = |world: &World, inode: u64| world.engine.explain(world.now, &world.models[&inode]);
+    let before = explained(&world, 10);
+    assert!(before.uses > 1.0, "{before:?}");
+    assert_eq!(before.readers[0].program, "runner");
+    assert_eq!(
+        (before.next[0].path.as_str(), before.next[0].brought_in),
+        ("/r/20", true)
+    );
+    let path = Some("/r/20".into());
+    world.feed(Input::Forget { path });
+    assert!(explained(&world, 10).next.iter().all(|next| next.path != "/r/20"));
+    assert_eq!(explained(&world, 20).uses, 0.0);
+    world.load(10, RUNNER);
+    world.wait(HOUR);
+    assert_eq!(world.there(20), 0);
+    assert!(world.kept.contains(&Change::ForgetModel(2)));
+    world.feed(Input::Forget { path: None });
+    assert!(explained(&world, 10).readers.is_empty());
+    assert_eq!(world.kept.last(), Some(&Change::ForgetAll));
+}
+
+#[test]
+fn what_would_be_done_is_explained_while_it_is_so() {
+    let mut world = habit(8);
+    world.load(10, RUNNER);
+    let coming = world.engine.explain(world.now, &world.models[&20]).expected;
+    assert_eq!(coming.len(), 1);
+    assert!(coming[0].begins_in > 0.0 && coming[0].confidence > 0.75, "{coming:?}");
+    let would = world.engine.explain(world.now, &world.models[&20]).would;
+    assert!(would.hindrances.is_empty() && would.window.0 > 0);
+    world.feed(Input::Pause { until: None });
+    let would = world.engine.explain(world.now, &world.models[&20]).would;
+    assert_eq!(would.hindrances, [Skip::Paused]);
 }

@@ -95,6 +95,8 @@ pub struct Benefit {
     /// Its last access, and its usual time from one to the next.
     last: Option<Moment>,
     usual: Option<Duration>,
+    /// What it got in its last trial.
+    alone: Option<Rate>,
     /// Time of waiting after which the next trial comes: trials without a result come less and less often.
     patience: Duration,
 }
@@ -111,12 +113,18 @@ impl Default for Benefit {
             waiting: Duration::ZERO,
             last: None,
             usual: None,
+            alone: None,
             patience: UNTRIED,
         }
     }
 }
 
 impl Benefit {
+    /// What this reader got when it was left alone, if it ever was.
+    pub const fn alone(&self) -> Option<Rate> {
+        self.alone
+    }
+
     /// Whether nothing is to be handed out at present.
     pub fn holds(&self) -> bool {
         !matches!(self.state, State::Helped)
@@ -244,6 +252,7 @@ impl Benefit {
                 }
                 let rate = Rate::over(self.bytes, time);
                 *alone = Some(rate);
+                self.alone = Some(rate);
                 if self.helped.is_some_and(|helped| helped.0 < ENOUGH * rate.0) {
                     Advice::GiveUp
                 } else {

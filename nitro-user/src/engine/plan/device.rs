@@ -1,12 +1,16 @@
 //! What a device is busy with, and how fast it is.
 
-use std::time::Duration;
+mod knowledge;
 
-use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
 
+pub use self::knowledge::{HeldOut, Knowledge, Setback, Streams, program_hash};
 use crate::{
-    engine::input::{Outcome, StepEnd},
-    units::{Moment, Rate, STEP},
+    engine::{
+        action::LoadId,
+        input::{Outcome, StepEnd},
+    },
+    units::{FileId, Moment, Rate, STEP},
 };
 
 /// Bytes in flight are bounded by what the device does in this time: what is submitted cannot be recalled, and a bystander's read waits behind
@@ -38,87 +42,17 @@ const RISE: f64 = 0.3;
 /// is believed to do for a while, as BBR's bottleneck bandwidth is (Cardwell et al., ACM Queue 14(5), 2016).
 const FALL: f64 = 0.03;
 
-/// What was learned of a device and holds beyond a restart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Knowledge {
-    /// Bytes a second while the agent kept it busy.
-    pub rate: Option<Rate>,
-    /// What a reader that calls `read` and waits for its data gets without help.
-    pub reads_alone: Option<Rate>,
-    /// What one that touches a mapping gets.
-    pub maps_alone: Option<Rate>,
-    /// How those that call `read` fared with help.
-    pub reads_setback: Setback,
-    /// How those that touch a mapping fared.
-    pub maps_setback: Setback,
-}
+/// Where several streams get less than this share of what one gets, they take turns for more than a step …
+const WORTH_A_TURN: f64 = 0.8;
 
-/// Loads that got less with help than alone. The next ones are left alone from the start: as many as were harmed make it twice as many, and then help is tried again, since
-/// servers and disks are exchanged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Setback {
-    /// Such loads, one after the other.
-    pub times: u32,
-    /// Loads still to be left alone.
-    pub rest: u32,
-}
-
-impl Setback {
-    fn after(times: u32) -> Self {
-        Self {
-            times,
-            rest: (1 << times.min(MOST_DOUBLED)) - 1,
-        }
-    }
-}
-
-/// So often the number of loads that are left alone doubles: 31 at most.
-const MOST_DOUBLED: u32 = 5;
-
-impl Knowledge {
-    /// The same without what no device does: it comes from a file.
-    pub fn plausible(self) -> Self {
-        let check = |rate: Option<Rate>| rate.filter(|rate| (1.0..1e13).contains(&rate.0));
-        Self {
-            rate: check(self.rate),
-            reads_alone: check(self.reads_alone),
-            maps_alone: check(self.maps_alone),
-            reads_setback: Setback {
-                rest: self.reads_setback.rest.min(1 << MOST_DOUBLED),
-                ..self.reads_setback
-            },
-            maps_setback: Setback {
-                rest: self.maps_setback.rest.min(1 << MOST_DOUBLED),
-                ..self.maps_setback
-            },
-        }
-    }
-
-    /// Whether it says, all in all, the same as `other`.
-    fn is_like(&self, other: &Self) -> bool {
-        let alike = |one: Option<Rate>, other: Option<Rate>| match (one, other) {
-            (None, None) => true,
-            (Some(one), Some(other)) => (one.0 / other.0 - 1.0).abs() < NEWS,
-            _ => false,
-        };
-        alike(self.rate, other.rate)
-            && alike(self.reads_alone, other.reads_alone)
-            && alike(self.maps_alone, other.maps_alone)
-            && self.reads_setback == other.reads_setback
-            && self.maps_setback == other.maps_setback
-    }
-}
+/// … for so many: what a disk reads in a few of its seeks is little, 32 MiB are worth one.
+const IN_A_ROW: u32 = 16;
 
 /// A rate over so much busy time is kept instead of the present one.
 const SURE: Duration = Duration::from_millis(500);
 
 /// Nothing that is not urgent is tried again so soon after somebody else has used a device.
 const QUIET: Duration = Duration::from_millis(250);
-
-/// A rate that differs by less from the one that was kept is not kept anew.
-const NEWS: f64 = 0.1;
 
 /// One block device, or whatever carries a file system.
 #[derive(Debug, Default)]
@@ -137,6 +71,12 @@ pub struct Device {
     busy_bytes: u64,
     /// Steps left of [`MEMORY`].
     in_line: u32,
+    /// Files that have steps in flight, and how many.
+    streams: BTreeMap<FileId, u32>,
+    /// How many files had, since the present sample began: the least and the most.
+    in_sample: (usize, usize),
+    /// The load that has the device for so many steps more, where taking turns costs too much.
+    turn: Option<(LoadId, u32)>,
     /// Somebody else used it then: nothing that is not urgent before this is over.
     disturbed: Option<Moment>,
 }
@@ -196,6 +136,15 @@ impl Device {
         self.known.reads_alone = self.known.reads_alone.or(before.reads_alone);
         self.known.maps_alone = self.known.maps_alone.or(before.maps_alone);
         for (known, before) in [
+            (&mut self.known.one_stream, before.one_stream),
+            (&mut self.known.several_streams, before.several_streams),
+        ] {
+            (known.rate, known.step) = (known.rate.or(before.rate), known.step.or(before.step));
+        }
+        if self.known.held_out.iter().all(|one| one.loads == 0) {
+            self.known.held_out = before.held_out;
+        }
+        for (known, before) in [
             (&mut self.known.reads_setback, before.reads_setback),
             (&mut self.known.maps_setback, before.maps_setback),
         ] {
@@ -250,18 +199,90 @@ impl Device {
         }
     }
 
-    /// `bytes` were handed to a worker.
-    pub fn submitted(&mut self, now: Moment, bytes: u64) {
+    /// `bytes` of `file` were handed to a worker.
+    pub fn submitted(&mut self, now: Moment, file: FileId, bytes: u64) {
+        *self.streams.entry(file).or_default() += 1;
         if self.in_flight == 0 {
             self.busy_since = now;
             self.busy_bytes = 0;
+            self.in_sample = (usize::MAX, 0);
         }
+        self.note_streams();
         self.in_flight += bytes;
+    }
+
+    fn note_streams(&mut self) {
+        let now = self.streams.len();
+        let (least, most) = self.in_sample;
+        self.in_sample = (least.min(now), most.max(now));
+    }
+
+    /// What is known of as many streams as there are, if that was clear all the time.
+    fn streams_in_sample(&mut self) -> Option<&mut Streams> {
+        match self.in_sample {
+            (1, 1) => Some(&mut self.known.one_stream),
+            (2.., 2..) => Some(&mut self.known.several_streams),
+            _ => None,
+        }
+    }
+
+    /// Which load has the next step for itself: where one stream gets clearly more than several, as from a disk whose head goes to and fro, loads do not take turns for single steps.
+    pub fn turn(&self) -> Option<LoadId> {
+        self.turn.map(|(whose, _)| whose)
+    }
+
+    /// A load took a step.
+    pub fn took(&mut self, load: LoadId) {
+        let left = match self.turn {
+            Some((whose, left)) if whose == load => left,
+            _ => self.steps_in_a_row(),
+        };
+        self.turn = (left > 1).then_some((load, left - 1));
+    }
+
+    /// A load has nothing to take.
+    pub fn passes(&mut self, load: LoadId) {
+        if self.turn.is_some_and(|(whose, _)| whose == load) {
+            self.turn = None;
+        }
+    }
+
+    fn steps_in_a_row(&self) -> u32 {
+        let rates = self.known.one_stream.rate.zip(self.known.several_streams.rate);
+        let rewards_one = rates.is_some_and(|(one, several)| several.0 < one.0 * WORTH_A_TURN);
+        if rewards_one { IN_A_ROW } else { 1 }
+    }
+
+    /// A load of a program was left without help, and got this.
+    pub fn held_out(&mut self, program: u32, only_reads: bool, rate: Rate) {
+        self.known.note_held_out(program, only_reads, rate);
+    }
+
+    /// What loads of a program get without help.
+    pub fn without_help(&self, program: u32, only_reads: bool) -> Option<Rate> {
+        self.known.without_help(program, only_reads)
+    }
+
+    /// Whether loads of some kind are left alone at present, since others got less with help.
+    pub fn is_to_rest(&self) -> bool {
+        self.known.reads_setback.rest > 0 || self.known.maps_setback.rest > 0
+    }
+
+    /// Everything that was learned of it is forgotten.
+    pub fn forget(&mut self) {
+        (self.known, self.kept) = (Knowledge::default(), Knowledge::default());
+        (self.busy, self.delivered) = (Duration::ZERO, 0);
     }
 
     /// A worker is done with a step.
     pub fn completed(&mut self, outcome: &Outcome) {
         self.in_flight = self.in_flight.saturating_sub(outcome.range.len());
+        if let Some(steps) = self.streams.get_mut(&outcome.file) {
+            *steps -= 1;
+            if *steps == 0 {
+                self.streams.remove(&outcome.file);
+            }
+        }
         self.busy_bytes += outcome.gained();
         self.in_line = self.in_line.saturating_sub(1);
         if outcome.end == StepEnd::Yielded {
@@ -271,6 +292,13 @@ impl Device {
         // Steps that were resident take no time of the device and say nothing about it.
         if busy >= SAMPLE && self.busy_bytes >= 2 * STEP {
             let sample = Rate::over(self.busy_bytes, busy);
+            let step = outcome.completed.since(outcome.submitted).as_secs_f64();
+            if let Some(streams) = self.streams_in_sample() {
+                let of = |known: Option<f64>, new: f64| Some(known.map_or(new, |known| known + (new - known) * RISE));
+                streams.rate = of(streams.rate.map(|rate| rate.0), sample.0).map(Rate);
+                streams.step = of(streams.step, step);
+            }
+            self.in_sample = (usize::MAX, 0);
             self.busy += busy;
             self.delivered += self.busy_bytes;
             let before = self.known.rate.filter(|_| !std::mem::take(&mut self.remembered));
@@ -281,5 +309,96 @@ impl Device {
             self.busy_since = outcome.completed;
             self.busy_bytes = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::ByteRange;
+
+    /// Keeps a device busy with steps of files in turn, each of which takes so long.
+    fn busy(device: &mut Device, now: &mut Moment, files: &[u64], step: Duration) {
+        let file = |inode: u64| FileId { device: 1, inode };
+        let mut queue: Vec<(FileId, Moment)> = Vec::new();
+        for turn in 0..200 {
+            let file = file(files[turn % files.len()]);
+            device.submitted(*now, file, STEP);
+            queue.push((file, *now));
+            if queue.len() < 2 {
+                continue;
+            }
+            *now = now.after(step);
+            let (file, submitted) = queue.remove(0);
+            device.completed(&outcome(file, submitted, *now));
+        }
+        for (file, submitted) in queue {
+            *now = now.after(step);
+            device.completed(&outcome(file, submitted, *now));
+        }
+    }
+
+    fn outcome(file: FileId, submitted: Moment, completed: Moment) -> Outcome {
+        Outcome {
+            load: LoadId(1),
+            part: 0,
+            file,
+            device: 1,
+            range: ByteRange::new(0, STEP),
+            end: StepEnd::Done,
+            before: 0,
+            after: STEP,
+            beyond: 0,
+            held: 0,
+            submitted,
+            completed,
+        }
+    }
+
+    #[test]
+    fn where_one_stream_gets_more_than_several_loads_take_longer_turns() {
+        let (mut device, mut now) = (Device::default(), Moment(1));
+        busy(&mut device, &mut now, &[1], Duration::from_millis(14));
+        device.took(LoadId(1));
+        assert_eq!(device.turn(), None, "nothing is known of several");
+        busy(&mut device, &mut now, &[1, 2], Duration::from_millis(28));
+        let known = device.known();
+        let ratio = known.one_stream.rate.unwrap().0 / known.several_streams.rate.unwrap().0;
+        assert!((1.9..2.1).contains(&ratio), "{known:?}");
+        assert!(known.one_stream.step < known.several_streams.step);
+        device.took(LoadId(1));
+        for _ in 1..IN_A_ROW {
+            assert_eq!(device.turn(), Some(LoadId(1)));
+            device.took(LoadId(1));
+        }
+        assert_eq!(device.turn(), None, "it was long enough");
+        device.took(LoadId(2));
+        device.passes(LoadId(2));
+        assert_eq!(device.turn(), None);
+    }
+
+    #[test]
+    fn where_several_get_as_much_every_step_is_a_turn() {
+        let (mut device, mut now) = (Device::default(), Moment(1));
+        busy(&mut device, &mut now, &[1], Duration::from_millis(2));
+        busy(&mut device, &mut now, &[1, 2, 3], Duration::from_millis(2));
+        device.took(LoadId(1));
+        assert_eq!(device.turn(), None);
+    }
+
+    #[test]
+    fn of_many_programs_without_help_those_known_best_are_remembered() {
+        let mut device = Device::default();
+        for round in 0..3 {
+            for program in 0..12 {
+                if round == 0 || program < 7 {
+                    device.held_out(program, true, Rate(1e6 * f64::from(program + 1)));
+                }
+            }
+        }
+        assert_eq!(device.without_help(3, true), Some(Rate(4e6)));
+        assert_eq!(device.without_help(3, false), None);
+        // The test vector of the function's authors.
+        assert_eq!(program_hash("a"), 0xe40c_292c);
     }
 }

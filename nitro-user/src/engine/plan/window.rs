@@ -128,7 +128,8 @@ impl Window {
     }
 }
 
-fn opening(rate: Option<Rate>) -> u64 {
+/// Bytes that a window opens with, on a device of this rate.
+pub fn opening(rate: Option<Rate>) -> u64 {
     rate.map_or(UNKNOWN, |rate| rate.during(OPENING).clamp(LEAST_OPENING, MOST_OPENING))
 }
 

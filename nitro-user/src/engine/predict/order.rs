@@ -66,6 +66,11 @@ pub struct Known {
 }
 
 impl Known {
+    /// Whether what no load has read is not read.
+    pub const fn is_sure(&self) -> bool {
+        self.is_sure
+    }
+
     /// Whether two complete loads at least have not read a step.
     pub fn is_unread(&self, part: u32, step: u32) -> bool {
         self.is_sure && self.order.run_of(part, step).is_none()

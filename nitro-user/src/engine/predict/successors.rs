@@ -203,17 +203,35 @@ impl Successors {
         let elapsed = last.map_or(Duration::ZERO, |last| now.saturating_sub(last));
         let mut shares = self.raw(seconds(now), program);
         self.wait(&mut shares, elapsed);
-        let candidate = |found: &Found| {
-            let raw = found.share as f32;
-            Candidate {
-                model: found.model,
-                confidence: self.calibration.corrected(raw),
-                raw,
-                due: [0.1, 0.5, 0.9].map(|share| found.gap.within(share).saturating_sub(elapsed)),
-                reason: found.reason,
-            }
-        };
-        shares.iter().map(candidate).collect()
+        shares.iter().map(|found| self.candidate(found, elapsed)).collect()
+    }
+
+    /// What a program loads after a model, whatever it has loaded before that, the most likely first.
+    pub fn followers(&self, now: Duration, program: Number, model: Number) -> Vec<Candidate> {
+        let models = after(&[0; MOST_CONTEXT], model);
+        let shares = blend(&self.table, seconds(now), program, &models, &[]);
+        let mut found: Vec<Found> = shares
+            .iter()
+            .filter(|share| share.model != 0 && share.share >= LEAST)
+            .map(|share| Found::of(share, None))
+            .collect();
+        found.sort_by(Found::order);
+        found.truncate(MOST_CANDIDATES);
+        found
+            .iter()
+            .map(|found| self.candidate(found, Duration::ZERO))
+            .collect()
+    }
+
+    fn candidate(&self, found: &Found, elapsed: Duration) -> Candidate {
+        let raw = found.share as f32;
+        Candidate {
+            model: found.model,
+            confidence: self.calibration.corrected(raw),
+            raw,
+            due: [0.1, 0.5, 0.9].map(|share| found.gap.within(share).saturating_sub(elapsed)),
+            reason: found.reason,
+        }
     }
 
     /// Ends what has been silent for [`HORIZON`]: that nothing came is learned. To be called before the changes are taken for the last time, and now and then.

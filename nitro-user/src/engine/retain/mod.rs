@@ -9,6 +9,7 @@ pub mod heat;
 mod kept;
 pub mod orders;
 mod pins;
+mod returned;
 pub mod settings;
 mod strained;
 
@@ -23,19 +24,19 @@ use self::{
     errand::{Errand, Purpose},
     heat::Heat,
     orders::Order,
-    strained::BARRED,
 };
 pub use self::{
     kept::{Expectation, Kept, Possession, path_of},
+    returned::Returned,
     settings::Settings,
 };
 use super::{
-    action::{Action, LoadId, ModelPin, Task},
-    input::{OrderId, Outcome, StepEnd, User},
+    action::{Action, LoadId, ModelPin},
+    input::{OrderId, User},
     learn::row::Run,
 };
 use crate::{
-    catalog::model::{Description, Model, Part},
+    catalog::model::{Description, Model},
     units::{ByteRange, FileId, Moment},
 };
 
@@ -50,17 +51,6 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// A reader that is silent has its model for a moment longer in its hands before it is looked at.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
-
-/// Of a piece that came back.
-#[derive(Clone, Copy, Debug)]
-pub struct Returned {
-    /// What was to be done with it.
-    pub task: Task,
-    /// Somebody is expected to load it.
-    pub expected: bool,
-    /// Whether anybody is told when it is used.
-    pub is_watched: bool,
-}
 
 /// What is kept of all models.
 #[derive(Debug, Default)]
@@ -330,68 +320,6 @@ impl Retention {
         self.is_due = true;
     }
 
-    /// A piece of an errand came back; `None` if it is none of an errand.
-    pub fn outcome(&mut self, now: Moment, outcome: &Outcome, actions: &mut Vec<Action>) -> Option<Returned> {
-        let errand = self.errands.get_mut(&outcome.load)?;
-        let returned = Returned {
-            task: errand.purpose.task(),
-            expected: errand.purpose == Purpose::Expected,
-            is_watched: errand.model.parts.get(outcome.part).is_some_and(Part::is_watched),
-        };
-        errand.outcome(outcome);
-        if let Purpose::Pin(pin) = errand.purpose {
-            let key = super::load::key(&errand.model, outcome.file);
-            let kept = self.kept.get_mut(&key).filter(|kept| kept.pin.id == Some(pin));
-            match kept {
-                Some(kept) if outcome.end == StepEnd::NotHeld => kept.pin.refused = Some(outcome.end),
-                Some(kept) => {
-                    kept.pin.held += outcome.held;
-                    self.pinned += outcome.held;
-                }
-                // It was let go while this piece was on its way.
-                None if outcome.held > 0 => actions.push(Action::Release { pin }),
-                None => {}
-            }
-        }
-        self.finish_those_over(now, actions);
-        Some(returned)
-    }
-
-    /// Errands may be over without a piece that comes back: they were ended while they rested, or had nothing to do.
-    fn finish_those_over(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let over = self.errands.values().filter(|errand| errand.is_over());
-        let over: Vec<LoadId> = over.map(|errand| errand.id).collect();
-        over.into_iter().for_each(|id| self.finish(now, id, actions));
-    }
-
-    fn finish(&mut self, now: Moment, id: LoadId, actions: &mut Vec<Action>) {
-        let Some(errand) = self.errands.remove(&id) else { return };
-        actions.push(Action::Close { load: id });
-        let through = !errand.is_closed() && errand.tally.failed == 0;
-        let file = errand.model.parts.first().map(|part| part.file);
-        if let Some(kept) = file
-            .and_then(|file| self.kept.get_mut(&file))
-            .filter(|kept| kept.errand == Some(id))
-        {
-            kept.errand = None;
-            match errand.purpose {
-                Purpose::Return if through => kept.returned(),
-                Purpose::Return => kept.postponed(now),
-                Purpose::Expected if through => kept.returned(),
-                Purpose::Expected => {}
-                // Something of it went while it was being locked, or may not be.
-                Purpose::Pin(_) if !through || !kept.pin.is_full(kept.bytes()) => {
-                    kept.pin.barred_until = now.after(BARRED);
-                }
-                Purpose::Evict(_) => kept.dismiss(),
-                Purpose::Drop => kept.dropped(),
-                Purpose::Pin(_) | Purpose::Warm(_) => {}
-            }
-        }
-        self.fulfilled(&errand);
-        self.is_due = true;
-    }
-
     /// When something is to be decided though nothing happens.
     pub fn deadline(&self, now: Moment) -> Option<Moment> {
         if self.is_due {
@@ -447,6 +375,29 @@ impl Retention {
             kept.model = model.clone();
         }
         kept
+    }
+
+    /// Nothing is known any more of the models at or below a path, or of any; what somebody asked for stays locked.
+    pub fn forget_learned(&mut self, path: Option<&Path>, actions: &mut Vec<Action>) {
+        let concerns = |at: &Path| path.is_none_or(|path| at.starts_with(path));
+        self.remembered.retain(|at, (_, asked)| *asked || !concerns(at));
+        self.start.retain(|at| !concerns(at));
+        let mut cold = Vec::new();
+        for (key, kept) in &mut self.kept {
+            if !kept.path().is_some_and(|at| concerns(&at)) {
+                continue;
+            }
+            kept.heat = Heat::default();
+            (kept.read, kept.expected, kept.pin.chosen) = (None, None, false);
+            kept.let_lie();
+            if !kept.asked {
+                cold.push(*key);
+            }
+        }
+        for key in cold {
+            self.release(key, actions);
+        }
+        self.is_due = true;
     }
 
     /// Of a model that comes back under its name it is known how much it was used.

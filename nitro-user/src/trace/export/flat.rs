@@ -281,6 +281,11 @@ impl Flat {
                 detail: detail(pins),
                 ..none
             },
+            Input::Forget { path } => Self {
+                event: "forget",
+                detail: path.as_deref().map(|path| json!(path.to_string_lossy())),
+                ..none
+            },
             Input::Tick => Self { event: "tick", ..none },
         }
     }
