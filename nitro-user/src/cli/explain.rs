@@ -201,7 +201,7 @@ fn device(known: &Knowledge) -> Option<String> {
     } else {
         alone.join(", ")
     };
-    let streams = match (known.one_stream.rate, known.several_streams.rate) {
+    let streams = match (known.one_stream.rate(), known.several_streams.rate()) {
         (Some(one), Some(several)) => format!("; one stream at a time gets {one}, several together {several}"),
         _ => String::new(),
     };

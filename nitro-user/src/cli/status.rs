@@ -135,6 +135,11 @@ fn lines(status: &Status, look: Look) -> Vec<String> {
             &format!("and {} more models: see --json", status.kept.len() - HOLDINGS),
         );
     }
+    let ahead = &status.foresight;
+    if ahead.warmed > ByteCount(0) {
+        let came = format!("{} brought in ahead, {} met by a load", ahead.warmed, ahead.met);
+        say("expected", &format!("{came}, {} in vain", ahead.in_vain));
+    }
     if let Some(pressure) = &status.pressure {
         say("pressure", pressure);
     }

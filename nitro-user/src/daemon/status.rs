@@ -9,13 +9,14 @@ use super::Started;
 use crate::{
     engine::{
         Engine,
+        foresight::Tally,
         holdings::Holding,
         load::{Load, Stage},
         plan::device::Device,
     },
     observe::status::{
-        CounterStatus, DeviceStatus, FullMap, HoldingStatus, KeptStatus, LoadStatus, ProgramStatus, RightsStatus,
-        Status,
+        CounterStatus, DeviceStatus, ForesightStatus, FullMap, HoldingStatus, KeptStatus, LoadStatus, ProgramStatus,
+        RightsStatus, Status,
     },
     source::events::EventSource,
     sys::{block, cgroup, clock},
@@ -70,6 +71,7 @@ pub fn status(started: &Started, ready: Moment, engine: &Engine, source: &EventS
         pinned: ByteCount(engine.retention().pinned()),
         pin: engine.policy().retain.pin,
         kept: kept_status(engine),
+        foresight: foresight_status(engine),
         pressure: engine.strain().reason().map(str::to_owned),
         rights: RightsStatus {
             capabilities: started.confined.capabilities.clone(),
@@ -118,6 +120,11 @@ fn load_status(load: &Load) -> LoadStatus {
         in_flight: ByteCount(load.in_flight),
         bytes: load.model_bytes(),
     }
+}
+
+fn foresight_status(engine: &Engine) -> ForesightStatus {
+    let Tally { warmed, met, in_vain } = engine.foresight().tally();
+    ForesightStatus { warmed, met, in_vain }
 }
 
 fn kept_status(engine: &Engine) -> Vec<KeptStatus> {

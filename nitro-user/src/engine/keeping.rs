@@ -3,11 +3,15 @@
 use super::{
     Engine,
     action::{Action, LoadId, Manner, Task},
-    input::{Outcome, StepEnd},
+    input::{Outcome, StepEnd, User},
     load::Stage,
-    retain::{Returned, decide::Memory},
+    plan::pressure::Strain,
+    retain::{Kept, Returned, decide::Memory},
 };
-use crate::units::Moment;
+use crate::units::{Moment, STEP};
+
+/// So much more was read before something is dropped behind a reader again.
+const AT_ONCE: u64 = 8 * STEP;
 
 impl Engine {
     /// A load's model is in use, once it is sure that it is read.
@@ -51,6 +55,32 @@ impl Engine {
         }
     }
 
+    /// Who has what of the models.
+    pub(super) fn users(&mut self, now: Moment, users: &[User]) {
+        for load in self.loads.values() {
+            self.retention.read_so_far(load.key, load.bytes_read());
+        }
+        self.retention.users(now, users);
+    }
+
+    /// Memory is short: what readers have copied into memory of their own is dropped behind them.
+    fn drop_behind(&mut self) {
+        for load in self.loads.values() {
+            let read = load.bytes_read();
+            // What cannot be dropped is not tried all the time.
+            let is_copied =
+                |kept: &Kept| kept.is_copied() && kept.errand.is_none() && read >= kept.dropped_at + AT_ONCE;
+            if !load.only_reads() || !self.retention.of(load.key).is_some_and(is_copied) {
+                continue;
+            }
+            let runs = load.behind();
+            if !runs.is_empty() {
+                self.retention.read_so_far(load.key, read);
+                self.retention.drop_behind(load.key, &runs, &mut self.next_load);
+            }
+        }
+    }
+
     /// After the loads have had their turns: decides what is to be kept, and hands out pieces of errands.
     pub(super) fn keep(&mut self, now: Moment, actions: &mut Vec<Action>) {
         self.look_forward(now, actions);
@@ -60,6 +90,9 @@ impl Engine {
             strain,
             spare: self.pressure.spare(now).filter(|_| self.pressure.is_calm(now)),
         };
+        if strain != Strain::None && !self.policy.retain.keep_after_copy {
+            self.drop_behind();
+        }
         self.retention.decide(now, memory, &mut self.next_load, actions);
         self.budget.set_pinned(self.retention.pinned());
         if self.retention.needs_memory() && self.pressure.ask(now) {

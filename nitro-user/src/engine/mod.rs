@@ -9,7 +9,7 @@ pub mod evidence;
 pub mod experience;
 pub mod explanation;
 mod files;
-mod foresight;
+pub mod foresight;
 pub mod happening;
 pub mod holdings;
 pub mod input;
@@ -212,7 +212,7 @@ impl Engine {
             Input::Ceiling(ceiling) => self.budget.set_ceiling(ceiling),
             Input::Memory(memory) => self.memory(now, memory, &mut actions),
             Input::Learned(rows) => self.learned(now, &rows),
-            Input::Users(users) => self.retention.users(now, &users),
+            Input::Users(users) => self.users(now, &users),
             Input::Found { path, description } => self.found(now, &path, description.as_ref()),
             Input::Ordered { order, command, items } => {
                 let next = &mut self.next_load;

@@ -115,6 +115,11 @@ impl Steps {
         step.is_some_and(|step| step.demanded)
     }
 
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.steps.len() as u64
+    }
+
     /// Whether all of it was read.
     pub fn are_all_read(&self) -> bool {
         self.steps.iter().all(|step| step.demands > 0)

@@ -30,6 +30,9 @@ impl Engine {
         self.pressure.told(now, memory, own);
         let strain = self.pressure.strain(now);
         self.retention.stir();
+        if strain != Strain::None {
+            self.retention.look_soon(now);
+        }
         if strain >= Strain::Stalls {
             self.retention.strained(now, strain, self.pressure.missing(), actions);
         }

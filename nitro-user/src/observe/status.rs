@@ -62,6 +62,8 @@ pub struct Status {
     pub pin: ByteCount,
     /// Models that are used, the hottest first.
     pub kept: Vec<KeptStatus>,
+    /// What came of bringing in what was expected.
+    pub foresight: ForesightStatus,
     /// What follows from memory being short, when it was looked at last: while something could be warmed; `None` while it is not.
     pub pressure: Option<String>,
     /// What the agent may still do.
@@ -84,6 +86,18 @@ pub struct Status {
     pub recursion_misses: Option<u64>,
     /// Maps that were full when something was to be put into them.
     pub full_maps: Vec<FullMap>,
+}
+
+/// What was brought in since somebody was expected to load it, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ForesightStatus {
+    /// All of it.
+    pub warmed: ByteCount,
+    /// Of that, what was there when somebody did.
+    pub met: ByteCount,
+    /// Of that, what nobody came for in time.
+    pub in_vain: ByteCount,
 }
 
 /// A model that is used.

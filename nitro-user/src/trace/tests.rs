@@ -185,14 +185,14 @@ fn knowledge() -> impl Strategy<Value = Knowledge> {
     let rate = || option::of((0u32..).prop_map(|rate| Rate(f64::from(rate))));
     let setback = || (any::<u32>(), any::<u32>()).prop_map(|(times, rest)| Setback { times, rest });
     let streams = move || {
-        let step = option::of(any::<u32>().prop_map(f64::from));
-        (rate(), step).prop_map(|(rate, step)| Streams { rate, step })
+        let some = || option::of(any::<u16>().prop_map(f32::from));
+        (some(), some()).prop_map(|(rate, step)| Streams { rate, step })
     };
-    let held_out = (any::<u32>(), any::<bool>(), any::<u32>()).prop_map(|(program, only_reads, loads)| HeldOut {
+    let held_out = (any::<u32>(), any::<bool>(), any::<u16>()).prop_map(|(program, only_reads, loads)| HeldOut {
         program,
         only_reads,
         loads,
-        rate: Rate(f64::from(loads)),
+        rate: f32::from(loads),
     });
     let setbacks = (setback(), setback());
     let rates = (rate(), rate(), rate());
@@ -201,7 +201,7 @@ fn knowledge() -> impl Strategy<Value = Knowledge> {
         setbacks,
         streams(),
         streams(),
-        proptest::array::uniform8(held_out),
+        proptest::array::uniform4(held_out),
     )
         .prop_map(
             |((rate, reads, maps), (one, other), one_stream, several_streams, held_out)| Knowledge {

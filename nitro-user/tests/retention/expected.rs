@@ -1,18 +1,13 @@
 //! What loads teach about those that come after them.
 
-use std::sync::Arc;
-
-use nitro_user::{
-    catalog::model::LayoutKind,
-    engine::{
-        Input,
-        happening::Skip,
-        learn::row::{Change, Row},
-        retain::Settings,
-    },
+use nitro_user::engine::{
+    Input,
+    happening::Skip,
+    learn::row::{Change, Row},
+    retain::Settings,
 };
 
-use super::world::{HOUR, RESERVE, SECOND, SIZE, STEPS, World, model};
+use super::world::{HOUR, RESERVE, SECOND, SIZE, STEPS, World, several};
 
 const RUNNER: u32 = 7;
 
@@ -130,9 +125,7 @@ fn what_was_learned_survives_a_restart() {
 fn of_parts() -> World {
     let mut world = World::new(nothing_returns());
     world.programs.insert(RUNNER, "runner".into());
-    let mut several = (*model(40, 3)).clone();
-    several.layout = LayoutKind::Gguf;
-    world.models.insert(40, Arc::new(several));
+    world.models.insert(40, several(40, 3));
     world
 }
 
@@ -166,9 +159,7 @@ fn a_program_s_own_order_is_followed_and_given_up_when_it_goes_elsewhere() {
     let mut world = World::new(nothing_returns());
     world.programs.insert(RUNNER, "runner".into());
     let parts = 100..108;
-    let mut several = (*model(parts.start, 8)).clone();
-    several.layout = LayoutKind::Gguf;
-    world.models.insert(parts.start, Arc::new(several));
+    world.models.insert(parts.start, several(parts.start, 8));
     let own = [106, 101, 104, 100, 107, 102, 105, 103];
     let begin = |world: &mut World| {
         parts.clone().for_each(|part| world.evict(part));

@@ -17,7 +17,7 @@ use nitro_user::{
     units::{ByteCount, STEP},
 };
 
-use world::{HOUR, RESERVE, SECOND, SIZE, STEPS, World, file, model, pinning};
+use world::{HOUR, RESERVE, SECOND, SIZE, STEPS, World, file, model, pinning, several};
 
 #[test]
 fn a_model_that_was_used_is_locked_and_let_go_when_it_has_cooled() {
@@ -431,4 +431,29 @@ fn a_model_that_is_replaced_is_as_hot_as_before() {
         .next()
         .map(|(_, kept)| kept.heat.at(now, half_life));
     assert!(heat.is_some_and(|heat| heat > 1.99), "{heat:?}");
+}
+
+#[test]
+fn under_pressure_what_a_reader_has_copied_is_dropped_behind_it() {
+    for (copies, keeps) in [(true, false), (true, true), (false, false)] {
+        let mut world = World::new(Settings {
+            keep_after_copy: keeps,
+            ..Settings::default()
+        });
+        world
+            .processes
+            .insert(7, (BTreeSet::new(), false, if copies { SIZE * 4 } else { 1 << 20 }));
+        // Four files of one model, one after the other; memory gets short in the third.
+        let model = several(50, 4);
+        world.models.insert(50, model);
+        (50..52).for_each(|part| world.read(part, 7));
+        world.available = RESERVE / 2;
+        world.wait(3 * SECOND);
+        world.read(52, 7);
+        world.wait(3 * SECOND);
+        let there = world.there(50) + world.there(51);
+        assert_eq!(there, if copies && !keeps { 0 } else { 2 * STEPS }, "{copies}, {keeps}");
+        assert!(world.there(52) >= 2, "where it reads");
+        world.end(7);
+    }
 }

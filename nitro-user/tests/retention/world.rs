@@ -82,6 +82,13 @@ pub fn model(inode: u64, parts: u64) -> Arc<Model> {
     })
 }
 
+/// The same of a layout whose loaders read all files.
+pub fn several(inode: u64, parts: u64) -> Arc<Model> {
+    let mut several = (*model(inode, parts)).clone();
+    several.layout = LayoutKind::Gguf;
+    Arc::new(several)
+}
+
 impl World {
     pub fn new(settings: Settings) -> Self {
         let models = [(10, 1), (20, 1), (30, 1), (40, 3)];

@@ -22,6 +22,7 @@ const MANAGERS: &[&str] = &[
     "RestartSec",
     "RestartPreventExitStatus",
     "TimeoutStopSec",
+    "OOMPolicy",
     // The class that every process has.
     "IOSchedulingClass",
 ];

@@ -24,6 +24,7 @@ mod command_line;
 mod counters;
 mod direct;
 mod doctor;
+mod expected;
 mod fanotify;
 mod file_systems;
 mod following;

@@ -2,9 +2,12 @@
 
 use super::{Load, Stage};
 use crate::{
-    engine::{happening::Skip, steps::Steps},
+    engine::{happening::Skip, learn::row::Run, predict::order::push, steps::Steps},
     units::FileId,
 };
+
+/// Steps that are left to a reader behind the one where it was heard last.
+const CLEAR: u64 = 2;
 
 impl Load {
     /// Whether its model is used: once, as soon as it is sure that it is read, through the page cache and by somebody who wants it.
@@ -24,6 +27,34 @@ impl Load {
         let read = |steps: &Option<Steps>| steps.as_ref().is_some_and(|steps| steps.demanded_bytes() > 0);
         let parts = self.parts.iter().enumerate();
         parts.filter(move |(_, steps)| read(steps)).map(|(part, _)| part)
+    }
+
+    /// Bytes read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.parts.iter().flatten().map(Steps::demanded_bytes).sum()
+    }
+
+    /// What was read and is still there, well behind all readers.
+    pub fn behind(&self) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for (part, steps) in (0..).zip(&self.parts) {
+            let Some(steps) = steps else { continue };
+            let places = self.groups.iter().filter(|group| group.walk.part() == part as usize);
+            let end = places.map(|group| group.walk.step().saturating_sub(CLEAR)).min();
+            for step in 0..end.unwrap_or(u64::MAX).min(steps.count()) {
+                if let Ok(first) = u32::try_from(step)
+                    && steps.is_demanded(step)
+                {
+                    push(&mut runs, Run { part, first, steps: 1 });
+                }
+            }
+        }
+        runs
+    }
+
+    /// Whether it calls `read`, and maps nothing.
+    pub fn only_reads(&self) -> bool {
+        self.kinds.only_reads()
     }
 
     /// Whether `file` is one of its parts.

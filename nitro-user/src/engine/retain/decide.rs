@@ -286,7 +286,7 @@ impl Retention {
             .find_map(|(id, purpose, next)| {
                 let (file, part, range) = next;
                 let device = devices.get(&file.device);
-                let drops = matches!(purpose, Purpose::Evict(_) | Purpose::Drop);
+                let drops = purpose.task() == Task::Drop;
                 let admitted = drops
                     || strain == Strain::None
                         && budget.admits(range.len())

@@ -35,6 +35,8 @@ pub enum Purpose {
     Evict(OrderId),
     /// Nobody needs its pages: whoever read it has the data elsewhere.
     Drop,
+    /// The same of what was read by somebody who still reads on.
+    Behind,
 }
 
 impl Purpose {
@@ -43,7 +45,7 @@ impl Purpose {
         match self {
             Self::Return | Self::Expected | Self::Warm(_) => Task::Warm,
             Self::Pin(pin) => Task::Pin(pin),
-            Self::Evict(_) | Self::Drop => Task::Drop,
+            Self::Evict(_) | Self::Drop | Self::Behind => Task::Drop,
         }
     }
 
@@ -51,7 +53,7 @@ impl Purpose {
     pub const fn order(self) -> Option<OrderId> {
         match self {
             Self::Warm(order) | Self::Evict(order) => Some(order),
-            Self::Return | Self::Expected | Self::Pin(_) | Self::Drop => None,
+            Self::Return | Self::Expected | Self::Pin(_) | Self::Drop | Self::Behind => None,
         }
     }
 }
@@ -132,7 +134,7 @@ impl Errand {
         purpose: Purpose,
         most: u64,
     ) -> Self {
-        spans.retain(|(_, range)| range.len() > 0);
+        spans.retain(|(_, range)| !range.is_empty());
         let total = spans.iter().map(|(_, range)| range.len()).fold(0, u64::saturating_add);
         Self {
             id,
@@ -195,7 +197,7 @@ impl Errand {
             if let Some((_, rest)) = self.spans.front_mut() {
                 rest.start = range.end;
             }
-            if self.spans.front().is_some_and(|(_, rest)| rest.len() == 0) {
+            if self.spans.front().is_some_and(|(_, rest)| rest.is_empty()) {
                 self.spans.pop_front();
             }
         }

@@ -27,6 +27,9 @@ const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 /// A process has a copy of its own of what it read, if its own memory is so much of it.
 const COPY: f64 = 0.8;
 
+/// While it reads, it is asked after so much: any program has some memory of its own.
+const LEAST_COPIED: u64 = 64 << 20;
+
 /// How a live process has a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Possession {
@@ -88,6 +91,10 @@ pub struct Kept {
     pub errand: Option<LoadId>,
     /// Loads of it under way.
     pub loading: bool,
+    /// What the present load has read of it so far, …
+    pub read_so_far: u64,
+    /// … and had read when something was last dropped behind it.
+    pub dropped_at: u64,
     /// Somebody is expected to load it.
     pub expected: Option<Expectation>,
     /// The parts that somebody has read, when one load at least is known.
@@ -116,6 +123,8 @@ impl Kept {
             pin: Pin::default(),
             errand: None,
             loading: false,
+            read_so_far: 0,
+            dropped_at: 0,
             expected: None,
             read: None,
             readers: BTreeMap::new(),
@@ -169,7 +178,7 @@ impl Kept {
         self.heat.used(now, half_life);
         (self.returned, self.dismissed, self.patience) = (false, false, CALM);
         // Whoever reads it brings it in.
-        self.lost = 0;
+        (self.lost, self.read_so_far, self.dropped_at) = (0, 0, 0);
     }
 
     /// Somebody wants it pinned.
@@ -196,9 +205,18 @@ impl Kept {
             && self.readers.values().all(|had| *had == Possession::Elsewhere)
     }
 
+    /// Whether those who load it copy it into memory of their own: what they have read they do not need any more.
+    pub fn is_copied(&self) -> bool {
+        self.loading
+            && self.read_so_far >= LEAST_COPIED
+            && self.mapped_by.is_empty()
+            && !self.readers.is_empty()
+            && self.readers.values().all(|had| *had == Possession::Elsewhere)
+    }
+
     /// Learns who has it, and how: all that live.
     pub fn learn(&mut self, users: &[User]) {
-        let bytes = self.bytes();
+        let bytes = if self.loading { self.read_so_far } else { self.bytes() };
         self.mapped_by = users
             .iter()
             .filter(|user| user.maps.iter().any(|file| self.has(*file)))

@@ -185,6 +185,34 @@ impl Retention {
         self.is_due = true;
     }
 
+    /// Memory is short while models are read: it is asked soon what their readers do with them.
+    pub fn look_soon(&mut self, now: Moment) {
+        let any = self.kept.values().any(|kept| kept.loading);
+        let soon = any.then(|| now.after(FIRST_LOOK));
+        self.look_at = self.look_at.into_iter().chain(soon).min();
+    }
+
+    /// So much was read of a model in the present load.
+    pub fn read_so_far(&mut self, key: FileId, bytes: u64) {
+        if let Some(kept) = self.kept.get_mut(&key) {
+            kept.read_so_far = bytes;
+        }
+    }
+
+    /// Drops these runs of a model that is being read, which its readers have copied.
+    pub fn drop_behind(&mut self, key: FileId, runs: &[Run], next: &mut u64) {
+        let Some(kept) = self.kept.get_mut(&key).filter(|kept| kept.errand.is_none()) else {
+            return;
+        };
+        kept.dropped_at = kept.read_so_far;
+        let id = LoadId(*next);
+        *next += 1;
+        kept.errand = Some(id);
+        let errand = Errand::along(id, kept.model.clone(), runs, Purpose::Behind);
+        self.errands.insert(id, errand);
+        self.is_due = true;
+    }
+
     /// Pages left the page cache.
     pub fn removed(&mut self, now: Moment, file: FileId, range: ByteRange) {
         for key in self.of_file.get(&file).into_iter().flatten() {

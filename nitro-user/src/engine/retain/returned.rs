@@ -71,7 +71,7 @@ impl Retention {
                 Purpose::Return if through => kept.returned(),
                 Purpose::Return => kept.postponed(now),
                 Purpose::Expected if through => kept.returned(),
-                Purpose::Expected => {}
+                Purpose::Expected | Purpose::Behind => {}
                 // Something of it went while it was being locked, or may not be.
                 Purpose::Pin(_) if !through || !kept.pin.is_full(kept.bytes()) => {
                     kept.pin.barred_until = now.after(BARRED);

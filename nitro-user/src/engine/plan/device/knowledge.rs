@@ -37,9 +37,25 @@ pub struct Knowledge {
 #[serde(default)]
 pub struct Streams {
     /// Bytes a second.
-    pub rate: Option<Rate>,
+    pub rate: Option<f32>,
     /// Seconds from the submission of a step until it is there.
-    pub step: Option<f64>,
+    pub step: Option<f32>,
+}
+
+impl Streams {
+    /// Bytes a second.
+    pub fn rate(&self) -> Option<Rate> {
+        self.rate.map(|rate| Rate(f64::from(rate)))
+    }
+
+    /// Takes a sample, which counts so much.
+    pub(super) fn learn(&mut self, rate: Rate, step: f64, weight: f64) {
+        let of = |known: Option<f32>, new: f64| {
+            let known = known.map_or(new, f64::from);
+            Some((known + (new - known) * weight) as f32)
+        };
+        (self.rate, self.step) = (of(self.rate, rate.0), of(self.step, step));
+    }
 }
 
 /// What a program's loads got without help.
@@ -51,16 +67,16 @@ pub struct HeldOut {
     /// It calls `read`, and does not touch a mapping.
     pub only_reads: bool,
     /// Loads; 0 in a place that is free.
-    pub loads: u32,
+    pub loads: u16,
     /// Bytes a second, the later loads counting more.
-    pub rate: Rate,
+    pub rate: f32,
 }
 
 /// Programs of which it is known what they get without help.
-const MOST_HELD_OUT: usize = 8;
+const MOST_HELD_OUT: usize = 4;
 
 /// A load without help counts as one of so many at least.
-const HELD_OUT_MEMORY: u32 = 8;
+const HELD_OUT_MEMORY: u16 = 8;
 
 /// A name as a number that is the same after a restart: FNV-1a of its first 15 bytes, which are all that the kernel keeps.
 pub fn program_hash(name: &str) -> u32 {
@@ -93,7 +109,7 @@ impl Knowledge {
     pub fn plausible(self) -> Self {
         let check = |rate: Option<Rate>| rate.filter(|rate| (1.0..1e13).contains(&rate.0));
         let streams = |streams: Streams| Streams {
-            rate: check(streams.rate),
+            rate: streams.rate.filter(|rate| (1.0..1e13).contains(rate)),
             step: streams.step.filter(|step| (0.0..1e4).contains(step)),
         };
         Self {
@@ -111,7 +127,7 @@ impl Knowledge {
             one_stream: streams(self.one_stream),
             several_streams: streams(self.several_streams),
             held_out: self.held_out.map(|held_out| {
-                let is_one = check(Some(held_out.rate)).is_some();
+                let is_one = (1.0..1e13).contains(&held_out.rate);
                 if is_one { held_out } else { HeldOut::default() }
             }),
         }
@@ -129,8 +145,8 @@ impl Knowledge {
             && alike(self.maps_alone, other.maps_alone)
             && self.reads_setback == other.reads_setback
             && self.maps_setback == other.maps_setback
-            && alike(self.one_stream.rate, other.one_stream.rate)
-            && alike(self.several_streams.rate, other.several_streams.rate)
+            && alike(self.one_stream.rate(), other.one_stream.rate())
+            && alike(self.several_streams.rate(), other.several_streams.rate())
             && self.held_out == other.held_out
     }
 
@@ -149,18 +165,18 @@ impl Knowledge {
                 program,
                 only_reads,
                 loads: 0,
-                rate,
+                rate: rate.0 as f32,
             };
         }
         place.loads = place.loads.saturating_add(1);
-        let weight = 1.0 / f64::from(place.loads.min(HELD_OUT_MEMORY));
-        place.rate.0 += (rate.0 - place.rate.0) * weight;
+        let weight = 1.0 / f32::from(place.loads.min(HELD_OUT_MEMORY));
+        place.rate += (rate.0 as f32 - place.rate) * weight;
     }
 
     /// What loads of a program get without help.
     pub(super) fn without_help(&self, program: u32, only_reads: bool) -> Option<Rate> {
         let mut known = self.held_out.iter();
         let found = known.find(|one| one.loads > 0 && one.program == program && one.only_reads == only_reads)?;
-        Some(found.rate)
+        Some(Rate(f64::from(found.rate)))
     }
 }
