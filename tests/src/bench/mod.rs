@@ -2,6 +2,7 @@
 
 pub mod cold;
 pub mod cost;
+pub mod day;
 pub mod idle;
 pub mod latency;
 pub mod neighbours;

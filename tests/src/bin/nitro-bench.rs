@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rig::{
-    bench::{cold, cost, idle, latency, neighbours, predict, sim, storm, trace},
+    bench::{cold, cost, day, idle, latency, neighbours, predict, sim, storm, trace},
     guest,
     readers::{self, ReaderArgs},
     store::{self, StoreArgs},
@@ -36,6 +36,8 @@ enum Command {
     Idle(idle::IdleArgs),
     /// What a million learned transitions cost: start, memory, look-ups.
     Predict(predict::PredictArgs),
+    /// Days of several programs, models and loads in the simulator: the agent, and what is simpler.
+    Day(day::DayArgs),
     /// What the simulator predicts for the cells that `cold` measured.
     Sim(sim::SimArgs),
     /// One load, reported as JSON (the benches run it as a process of its own).
@@ -62,6 +64,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Trace(args) => trace::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Day(args) => day::run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Neighbours(args) => neighbours::run(&args),
         Command::Bystander(args) => {
