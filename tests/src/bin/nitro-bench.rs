@@ -49,6 +49,12 @@ enum Command {
     /// Reads here and there, reported as JSON (a bench runs it as a process of its own).
     #[command(hide = true)]
     Bystander(neighbours::BystanderArgs),
+    /// One load of a day on the real kernel, reported as JSON (a bench runs it as a process of its own).
+    #[command(hide = true)]
+    DayPlayer(day::real::PlayerArgs),
+    /// A prefetcher that is told what readers do (a bench runs it as a process of its own).
+    #[command(hide = true)]
+    DayWarmer(day::real::WarmerArgs),
     /// A file system that takes its time (the benches and tests run it as a process of its own).
     #[command(name = store::SUBCOMMAND, hide = true)]
     Store(StoreArgs),
@@ -71,6 +77,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{}", serde_json::to_string(&neighbours::bystander(&args)?)?);
             Ok(ExitCode::SUCCESS)
         }
+        Command::DayPlayer(args) => {
+            println!("{}", serde_json::to_string(&day::real::play(&args)?)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::DayWarmer(args) => day::real::warm(&args).map(|()| ExitCode::SUCCESS),
         Command::Store(args) => store::serve(&args).map(|()| ExitCode::SUCCESS),
         Command::Reader(args) => {
             println!("{}", serde_json::to_string(&readers::run(&args)?)?);

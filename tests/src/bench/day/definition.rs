@@ -115,6 +115,9 @@ pub struct Store {
 pub struct PartDef {
     /// What they are: in their names, and for programs that read some of them.
     pub role: String,
+    /// What their names end with.
+    #[serde(default)]
+    pub extension: String,
     /// How many.
     #[serde(default = "one")]
     pub count: [u64; 2],

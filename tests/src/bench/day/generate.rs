@@ -108,7 +108,7 @@ fn stock<'a>(day: &mut Day, store: &'a Store, random: &mut Rng) -> Stored<'a> {
                     };
                     let directory = if store.apart { format!("/{name}") } else { String::new() };
                     day.files.push(FileDef {
-                        path: format!("/{}{directory}/{file}", store.name),
+                        path: format!("/{}{directory}/{file}{}", store.name, part.extension),
                         size: within(random, part.size) * MIB,
                         header: part.header << 10,
                     });

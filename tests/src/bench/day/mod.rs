@@ -7,6 +7,7 @@
 mod day;
 mod definition;
 mod generate;
+pub mod real;
 mod score;
 mod show;
 mod tables;
@@ -31,13 +32,16 @@ use serde_json::json;
 use self::{
     day::Day,
     definition::{Definition, SCENARIOS, Set},
-    score::Score,
+    score::{SPARED, Score},
     world::Contender,
 };
 use super::{Common, Outcome};
 
 /// Days of each scenario: with fifteen of these, more than a thousand.
 const SEEDS: u64 = 70;
+
+/// Days of each contender on the real kernel.
+const ROUNDS: usize = 3;
 
 /// Options of `nitro-bench day`.
 #[derive(Clone, Debug, Args)]
@@ -65,6 +69,12 @@ pub struct DayArgs {
     /// Tell every load of these days.
     #[arg(long)]
     show: bool,
+    /// A short day on the real kernel, as root.
+    #[arg(long, conflicts_with_all = ["record", "play", "show", "scenario", "scenarios", "seeds"])]
+    real: bool,
+    /// Days of each contender on the real kernel.
+    #[arg(long, default_value_t = ROUNDS)]
+    rounds: usize,
     /// Only say how many days there are.
     #[arg(long)]
     dry_run: bool,
@@ -81,6 +91,9 @@ struct Entry {
 /// # Errors
 /// When a file cannot be read or understood, or the engine breaks a rule of the simulator. A missed target is not an error unless `--check` was given.
 pub fn run(args: &DayArgs) -> Result<ExitCode> {
+    if args.real {
+        return real::run(args);
+    }
     let scenarios = scenarios(args)?;
     let entries = entries(args, &scenarios)?;
     if let Some(path) = &args.record {
@@ -104,14 +117,24 @@ pub fn run(args: &DayArgs) -> Result<ExitCode> {
     let scores = play_all(&entries)?;
     let (checks, tables) = tables::of(&scores);
     let missed = checks.iter().filter(|check| !check.ok).count();
-    Outcome {
-        title: "day",
+    let mut outcome = Outcome {
+        title: "Mixed days in the simulator",
         notes: tables::notes(&scores, &scenarios),
         tables,
         figures: json!({ "checks": checks, "days": scores }),
         missed,
+    };
+    let mut common = args.common.clone();
+    // The figures are the same on every machine, and so is what is written of them.
+    if let Some(path) = common.report.take() {
+        let about = scenarios.iter().map(|scenario| {
+            let Definition { name, set, about, .. } = scenario;
+            format!("- {name} ({}): {about}\n", set.name())
+        });
+        let text = format!("{}\n{}", outcome.markdown(), about.collect::<String>());
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
-    .publish(&args.common)
+    outcome.publish(&common)
 }
 
 fn scenarios(args: &DayArgs) -> Result<Vec<Definition>> {

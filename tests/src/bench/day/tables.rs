@@ -16,7 +16,7 @@ const COVERAGE: f64 = 0.95;
 /// So much of what is brought in for it may be wasted.
 const SECOND_WASTE: f64 = 0.05;
 /// The same of all that is brought in.
-const WASTE: f64 = 0.10;
+pub const WASTE: f64 = 0.10;
 
 /// Those who are to be surpassed.
 const SIMPLE: [Contender; 3] = [Contender::Siblings, Contender::Sequence, Contender::WholeFile];
@@ -282,13 +282,15 @@ fn by_scenario(set: Set, scores: &[&Score]) -> Table {
     table
 }
 
-fn align(table: &mut Table, from: usize) {
+/// Figures to the right, from a column on.
+pub fn align(table: &mut Table, from: usize) {
     for column in table.column_iter_mut().skip(from) {
         column.set_cell_alignment(CellAlignment::Right);
     }
 }
 
-fn percent(share: f64) -> String {
+/// For people.
+pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 

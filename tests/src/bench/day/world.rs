@@ -92,7 +92,8 @@ impl Contender {
         })
     }
 
-    const fn simple(self) -> Option<Baseline> {
+    /// The names that it goes by, if it knows no more than names.
+    pub const fn simple(self) -> Option<Baseline> {
         match self {
             Self::None | Self::Agent | Self::Keeping => None,
             Self::Siblings => Some(Baseline::Siblings),
