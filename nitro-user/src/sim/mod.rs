@@ -30,6 +30,8 @@ mod reader;
 mod rows;
 mod simple;
 mod table;
+#[cfg(test)]
+mod tests;
 mod warmer;
 mod world;
 

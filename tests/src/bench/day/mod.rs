@@ -264,4 +264,22 @@ mod tests {
         assert_eq!(once[0].saved, 0.0);
         assert!(once[1].saved > 0.0, "{:?}", once[1]);
     }
+
+    #[test]
+    fn nothing_is_warmed_for_whoever_lists() {
+        let mut days = day::parse(RECORDED).unwrap();
+        let mut listings = 0;
+        for day in &mut days {
+            day.loads.retain(|load| load.listing);
+            day.restarts.clear();
+            for (index, load) in day.loads.iter_mut().enumerate() {
+                load.after = index.checked_sub(1);
+            }
+            listings += day.loads.len();
+            let report = sim::run(&world::scenario(day, Contender::Agent));
+            let warmed = report.used.by_help + report.wasted_bytes;
+            assert_eq!(warmed, 0, "{}", day.name());
+        }
+        assert!(listings >= 3, "{listings}");
+    }
 }
