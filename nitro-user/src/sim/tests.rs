@@ -184,3 +184,16 @@ fn what_is_locked_stays() {
     assert_eq!(served(80 * MIB), 64 * MIB);
     assert!(served(0) < 64 * MIB);
 }
+
+#[test]
+fn whoever_warms_where_no_memory_is_left_comes_to_an_end() {
+    let copies = ReaderSpec {
+        copies: true,
+        lives_on: Duration::from_secs(60),
+        style: Style::Read { call: MIB },
+        ..reader(0, None)
+    };
+    let mut scenario = two_models(64 * MIB, vec![copies, reader(1, Some(0))]);
+    scenario.course.simple = Some(Baseline::WholeFile);
+    assert_eq!(run(&scenario).reader_times.len(), 2);
+}

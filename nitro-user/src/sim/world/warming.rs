@@ -222,7 +222,9 @@ impl World<'_> {
                     self.cache.mark(part, used, false);
                 }
                 let brought = self.bring_in(now.after(work), By::Help, part, window);
-                from = self.cache.next_missing(part, from, 2 * pages);
+                let next = self.cache.next_missing(part, from, 2 * pages);
+                // Where there is no memory left, what was brought in is gone at once.
+                from = if next > from { next } else { from + pages };
                 chain.remember(window, from);
                 brought
             } else {

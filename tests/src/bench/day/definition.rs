@@ -100,8 +100,11 @@ pub struct Store {
     pub name: String,
     /// What ties a model's files together.
     pub layout: LayoutKind,
-    /// How many models there are.
+    /// How many models programs load …
     pub models: [u64; 2],
+    /// … and how many lie between them that nobody loads.
+    #[serde(default)]
+    pub idle: [u64; 2],
     /// Each model has a directory of its own.
     #[serde(default)]
     pub apart: bool,

@@ -78,8 +78,10 @@ fn lengths(day: &Day) -> Vec<u64> {
 struct Stored<'a> {
     name: &'a str,
     definition: &'a Store,
-    /// Its models, as indexes of the day's.
+    /// Its models that are loaded, as indexes of the day's.
     models: Vec<usize>,
+    /// All of them.
+    all: Vec<usize>,
     /// The role of each file of each of these models.
     roles: Vec<Vec<usize>>,
 }
@@ -89,10 +91,12 @@ fn stock<'a>(day: &mut Day, store: &'a Store, random: &mut Rng) -> Stored<'a> {
         name: &store.name,
         definition: store,
         models: Vec::new(),
+        all: Vec::new(),
         roles: Vec::new(),
     };
+    let used = within(random, store.models);
     let mut common: Vec<Option<Vec<usize>>> = vec![None; store.parts.len()];
-    for number in 0..within(random, store.models) {
+    for number in 0..used + within(random, store.idle) {
         // No order of models can be read off their names.
         let name = format!("{}-{:06x}", store.name, random.u32(0..1 << 24));
         let (mut parts, mut roles) = (Vec::new(), Vec::new());
@@ -122,8 +126,11 @@ fn stock<'a>(day: &mut Day, store: &'a Store, random: &mut Rng) -> Stored<'a> {
                 common[role] = Some(files);
             }
         }
-        stored.models.push(day.models.len());
-        stored.roles.push(roles);
+        stored.all.push(day.models.len());
+        if number < used {
+            stored.models.push(day.models.len());
+            stored.roles.push(roles);
+        }
         day.models.push(ModelDef {
             name,
             layout: store.layout,
@@ -189,7 +196,7 @@ fn spend(day: &mut Day, program: &Program, stored: &Stored<'_>, random: &mut Rng
 /// The headers of all models.
 fn listing(day: &Day, stored: &Stored<'_>) -> Vec<Piece> {
     let mut files: Vec<usize> = stored
-        .models
+        .all
         .iter()
         .flat_map(|model| day.models[*model].parts.clone())
         .collect();
