@@ -218,7 +218,7 @@ pub struct Reads {
 pub enum Order {
     /// As the names, or bytes, are.
     #[default]
-    InOrder,
+    Listed,
     /// From the last one to the first.
     Reversed,
     /// The program's own, the same each time.

@@ -3,8 +3,8 @@
 use fastrand::Rng;
 
 use super::{
-    day::{Cold, Day, FileDef, Load, ModelDef, Piece},
     definition::{Definition, Order, Program, Reads, Store},
+    record::{Cold, Day, FileDef, Load, ModelDef, Piece},
 };
 
 const MIB: u64 = 1 << 20;
@@ -233,14 +233,14 @@ fn pieces(day: &Day, stored: &Stored<'_>, model: usize, reads: &Reads, own: u64,
 }
 
 fn file_pieces(file: &FileDef, index: usize, reads: &Reads, random: &mut Rng) -> Vec<Piece> {
-    let whole = reads.within == Order::InOrder && reads.share.is_none();
+    let whole = reads.within == Order::Listed && reads.share.is_none();
     if whole {
         return vec![Piece(index, 0, file.size)];
     }
     let mut pieces = Vec::new();
     let mut start = file.header;
     while start < file.size {
-        let length = if reads.within == Order::InOrder {
+        let length = if reads.within == Order::Listed {
             PIECE
         } else {
             random.u64(TENSOR) * MIB
@@ -260,7 +260,7 @@ fn file_pieces(file: &FileDef, index: usize, reads: &Reads, random: &mut Rng) ->
 
 fn arrange<T>(list: &mut [T], order: Order, random: &mut Rng) {
     match order {
-        Order::InOrder => {}
+        Order::Listed => {}
         Order::Reversed => list.reverse(),
         Order::Own | Order::EachTime => random.shuffle(list),
     }

@@ -4,10 +4,10 @@
 //! are held out: nothing may be tuned by them. Every contender has the same workers; they differ in what they choose. `--record` writes days out, load by load, and `--play` plays such
 //! a file; a few are in `tests/data/day/recorded.jsonl`.
 
-mod day;
 mod definition;
 mod generate;
 pub mod real;
+mod record;
 mod score;
 mod show;
 mod tables;
@@ -30,8 +30,8 @@ use nitro_user::sim::{self, Report};
 use serde_json::json;
 
 use self::{
-    day::Day,
     definition::{Definition, SCENARIOS, Set},
+    record::Day,
     score::{SPARED, Score},
     world::Contender,
 };
@@ -98,7 +98,7 @@ pub fn run(args: &DayArgs) -> Result<ExitCode> {
     let entries = entries(args, &scenarios)?;
     if let Some(path) = &args.record {
         let days: Vec<Day> = entries.into_iter().map(|entry| entry.day).collect();
-        std::fs::write(path, day::write(&days)?).with_context(|| format!("write {}", path.display()))?;
+        std::fs::write(path, record::write(&days)?).with_context(|| format!("write {}", path.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let loads: usize = entries.iter().map(|entry| entry.day.loads.len()).sum();
@@ -158,7 +158,7 @@ fn scenarios(args: &DayArgs) -> Result<Vec<Definition>> {
 fn entries(args: &DayArgs, scenarios: &[Definition]) -> Result<Vec<Entry>> {
     if let Some(path) = &args.play {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let days = day::parse(&text).with_context(|| format!("days of {}", path.display()))?;
+        let days = record::parse(&text).with_context(|| format!("days of {}", path.display()))?;
         let set_of = |day: &Day| scenarios.iter().find(|scenario| scenario.name == day.scenario);
         return Ok(days
             .into_iter()
@@ -241,18 +241,18 @@ mod tests {
     #[test]
     fn the_recorded_days_are_those_that_are_drawn() {
         let scenarios = definition::parse(SCENARIOS).unwrap();
-        let days = day::parse(RECORDED).unwrap();
+        let days = record::parse(RECORDED).unwrap();
         assert!(days.len() >= scenarios.len());
         for day in &days {
             let scenario = scenarios.iter().find(|scenario| scenario.name == day.scenario).unwrap();
             assert_eq!(generate::day(scenario, day.seed), *day);
         }
-        assert_eq!(day::write(&days).unwrap(), RECORDED);
+        assert_eq!(record::write(&days).unwrap(), RECORDED);
     }
 
     #[test]
     fn a_day_is_played_to_its_end_and_the_same_again() {
-        let days = day::parse(RECORDED).unwrap();
+        let days = record::parse(RECORDED).unwrap();
         let day = days.into_iter().find(|day| day.scenario == "office").unwrap();
         let entry = Entry { set: Set::Tuning, day };
         let once = play(&entry).unwrap();
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn nothing_is_warmed_for_whoever_lists() {
-        let mut days = day::parse(RECORDED).unwrap();
+        let mut days = record::parse(RECORDED).unwrap();
         let mut listings = 0;
         for day in &mut days {
             day.loads.retain(|load| load.listing);

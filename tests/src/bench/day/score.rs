@@ -4,8 +4,8 @@ use nitro_user::sim::Report;
 use serde::Serialize;
 
 use super::{
-    day::{Cold, Day},
     definition::Set,
+    record::{Cold, Day},
     world::Contender,
 };
 use crate::stats::{median, quantile};

@@ -6,7 +6,7 @@ use nitro_user::{
 };
 
 use super::{
-    day::{Cold, Day},
+    record::{Cold, Day},
     world::{self, Contender},
 };
 

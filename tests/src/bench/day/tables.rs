@@ -5,8 +5,8 @@ use nitro_user::units::ByteCount;
 
 use super::{
     super::{Check, verdict},
-    day::Cold,
     definition::{Definition, Set},
+    record::Cold,
     score::{Range, SPARED, Score, Seconds, Total},
     world::Contender,
 };

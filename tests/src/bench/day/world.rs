@@ -13,8 +13,8 @@ use nitro_user::{
 use serde::Serialize;
 
 use super::{
-    day::{Cold, Day, Load, Piece},
     definition::{DeviceDef, How},
+    record::{Cold, Day, Load, Piece},
 };
 
 const MIB: u64 = 1 << 20;
@@ -124,7 +124,7 @@ pub fn scenario(day: &Day, contender: Contender) -> Scenario {
         },
         resident: Vec::new(),
         evictions,
-        readers: day.loads.iter().map(|load| reader(load)).collect(),
+        readers: day.loads.iter().map(reader).collect(),
         memory: day.memory,
         policy: contender.policy(day.memory),
         course: Course {

@@ -26,9 +26,8 @@ pub use self::{
 };
 use super::{
     super::{Check, Outcome, verdict},
-    DayArgs, SPARED,
-    day::{Cold, Day},
-    definition, generate,
+    DayArgs, SPARED, definition, generate,
+    record::{Cold, Day},
     tables::{WASTE, percent},
     world::Contender,
 };

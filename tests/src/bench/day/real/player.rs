@@ -21,7 +21,7 @@ use nitro_user::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{day::Load, definition::How},
+    super::{definition::How, record::Load},
     warmer::Notice,
 };
 use crate::{

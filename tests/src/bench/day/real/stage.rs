@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use nitro_user::sim::baseline::Baseline;
 
 use super::{
-    super::day::{Day, ModelDef},
+    super::record::{Day, ModelDef},
     warmer::Warmer,
 };
 use crate::{

@@ -136,6 +136,9 @@ impl Drop for Warmer {
     }
 }
 
+/// A reader: what is left to be read for it, and what was given out so far.
+type Reader = (Arc<Queue>, HashSet<(usize, u64)>);
+
 /// Steps of files that one reader's thread is to read.
 #[derive(Default)]
 struct Queue {
@@ -173,7 +176,7 @@ pub fn warm(args: &WarmerArgs) -> Result<()> {
         .collect();
     let socket = UnixDatagram::bind(&args.socket).with_context(|| format!("listen at {}", args.socket.display()))?;
     let names: Arc<[PathBuf]> = names.into();
-    let mut readers: HashMap<u32, (Arc<Queue>, HashSet<(usize, u64)>)> = HashMap::new();
+    let mut readers: HashMap<u32, Reader> = HashMap::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
         let length = socket.recv(&mut buffer).context("hear of a reader")?;
