@@ -123,7 +123,7 @@ impl Day {
 /// The days of a file.
 ///
 /// # Errors
-/// When it is not what [`write`] wrote.
+/// When it is not what [`write()`] wrote.
 pub fn parse(text: &str) -> Result<Vec<Day>> {
     text.lines()
         .map(|line| serde_json::from_str(line).context("a recorded day"))
