@@ -5,7 +5,7 @@ use std::time::Duration;
 use nitro_user::{
     catalog::model::LayoutKind,
     engine::Policy,
-    sim::{DeviceSpec, Files, Limit, Machine, ReaderSpec, Report, Scenario, Service, Style, Visit, run},
+    sim::{Course, DeviceSpec, Files, Limit, Machine, ReaderSpec, Report, Scenario, Service, Style, Visit, run},
     units::{ByteCount, Moment, STEP},
 };
 use proptest::prelude::*;
@@ -31,6 +31,7 @@ fn scenario(parts: Vec<u64>, layout: LayoutKind) -> Scenario {
         evictions: Vec::new(),
         readers: vec![ReaderSpec::in_order(&parts)],
         memory: 16 * GIB,
+        course: Course::default(),
         policy: Some(up_to(4 * GIB)),
     }
 }
@@ -306,6 +307,7 @@ prop_compose! {
             evictions: Vec::new(),
             readers,
             memory,
+            course: Course::default(),
             policy: Some(up_to(ceiling)),
         }
     }

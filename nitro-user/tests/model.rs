@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nitro_user::{
     catalog::model::LayoutKind,
-    sim::{DeviceSpec, Files, Limit, Machine, ReaderSpec, Report, Scenario, Service, Style, Visit, run},
+    sim::{Course, DeviceSpec, Files, Limit, Machine, ReaderSpec, Report, Scenario, Service, Style, Visit, run},
     units::{ByteRange, Moment},
 };
 
@@ -21,6 +21,7 @@ fn load(device: DeviceSpec, readers: Vec<ReaderSpec>) -> Report {
         evictions: Vec::new(),
         readers,
         memory: 1 << 40,
+        course: Course::default(),
         policy: None,
     });
     assert_eq!(report.device_bytes, SIZE);

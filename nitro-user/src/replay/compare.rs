@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     engine::Policy,
-    sim::{self, Machine, ReaderSpec, Report, Scenario, Style, Visit},
+    sim::{self, Course, Machine, ReaderSpec, Report, Scenario, Style, Visit},
     units::{ByteCount, ByteRange, Moment, Rate},
 };
 
@@ -147,6 +147,7 @@ impl Comparison {
             },
             readers,
             memory: world.memory.map_or(ALL_FITS, |memory| memory.0),
+            course: Course::default(),
             policy: (help == Help::Agent).then(|| Policy {
                 ceiling: world.ceiling,
                 ..self.policy.clone()

@@ -15,7 +15,7 @@ use std::{
 use super::demand::{Demand, Reader};
 use crate::{
     engine::Policy,
-    sim::{self, DeviceSpec, Eviction, Machine, ReaderSpec, Report, Scenario, Visit},
+    sim::{self, Course, DeviceSpec, Eviction, Machine, ReaderSpec, Report, Scenario, Visit},
     units::Moment,
 };
 
@@ -50,6 +50,7 @@ impl Paced {
             evictions: evictions(demand, |_| None),
             readers: paced.specs(true),
             memory: ALL_FITS,
+            course: Course::default(),
             policy,
         });
         for ((reader, pauses), stays) in paced.demand.readers.iter().zip(&mut paced.pauses).zip(&report.stays) {

@@ -1,13 +1,11 @@
 //! A page cache: which pages are there, when those on their way arrive, which are marked. The step used longest ago goes first.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-};
+use std::{collections::BTreeMap, ops::Range};
 
 use super::{
-    PAGE, Used,
+    PAGE, Served, Tallied, Used,
     readahead::{Presence, folios},
+    table::Table,
 };
 use crate::units::{ByteRange, Moment, STEP};
 
@@ -50,9 +48,28 @@ pub enum Page {
 struct Step {
     used: u64,
     held: u64,
-    pages: Box<[u32; STEP_PAGES as usize]>,
+    /// It cannot go.
+    locked: bool,
+    pages: [u32; STEP_PAGES as usize],
     /// The order of the folio that each page lies in.
-    orders: Box<[u8; STEP_PAGES as usize]>,
+    orders: [u8; STEP_PAGES as usize],
+}
+
+/// Pages that came in together: when, and by whom; and the tally in which they count, if any: its index plus one.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    at: Moment,
+    by: By,
+    tally: u32,
+}
+
+/// A reader that uses pages: since when, and since when it has been at this step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Since {
+    /// Its first access.
+    pub began: Moment,
+    /// It came to the step then.
+    pub came: Moment,
 }
 
 /// The cache.
@@ -60,13 +77,19 @@ struct Step {
 pub struct Cache {
     capacity: u64,
     held: u64,
+    /// Bytes of steps that cannot go.
+    locked: u64,
     clock: u64,
-    steps: HashMap<Place, Step>,
+    steps: Table<Step>,
+    /// Those that can go.
     by_use: BTreeMap<u64, Place>,
-    arrivals: Vec<(Moment, By)>,
+    arrivals: Vec<Arrival>,
     /// Bytes that were brought in to help.
     helped: u64,
     used: Used,
+    /// The tally that is open for each part, as in [`Arrival::tally`].
+    open: BTreeMap<usize, u32>,
+    tallies: Vec<Tallied>,
 }
 
 /// The pages that a range touches.
@@ -80,18 +103,77 @@ impl Cache {
         Self {
             capacity,
             held: 0,
+            locked: 0,
             clock: 0,
-            steps: HashMap::new(),
+            steps: Table::default(),
             by_use: BTreeMap::new(),
             arrivals: Vec::new(),
             helped: 0,
             used: Used::default(),
+            open: BTreeMap::new(),
+            tallies: Vec::new(),
         }
     }
 
     /// Bytes that were used, and those that were brought in to help and not used.
     pub fn account(&self) -> (Used, u64) {
         (self.used, self.helped.saturating_sub(self.used.by_help))
+    }
+
+    /// What is brought into this part from now on to help counts in the tally with this index, or in none.
+    pub fn count_in(&mut self, part: usize, tally: Option<usize>) {
+        match tally.and_then(|tally| u32::try_from(tally).ok()) {
+            Some(tally) => {
+                self.open.insert(part, tally + 1);
+                let least = (tally as usize + 1).max(self.tallies.len());
+                self.tallies.resize(least, Tallied::default());
+            }
+            None => {
+                self.open.remove(&part);
+            }
+        }
+    }
+
+    /// The tallies.
+    pub fn tallies(&self) -> &[Tallied] {
+        &self.tallies
+    }
+
+    /// Bytes that can be had: free, or of steps that can go.
+    pub const fn available(&self) -> u64 {
+        self.capacity.saturating_sub(self.locked)
+    }
+
+    /// Somebody takes so much of the memory for himself. Returns the steps that had to go for it.
+    pub fn take(&mut self, bytes: u64) -> Vec<Place> {
+        self.capacity = self.capacity.saturating_sub(bytes);
+        self.evict()
+    }
+
+    /// Somebody gives so much of the memory back.
+    pub fn give(&mut self, bytes: u64) {
+        self.capacity = self.capacity.saturating_add(bytes);
+    }
+
+    /// What is there of the step in which a range begins cannot go any more. Returns its bytes within the range.
+    pub fn lock(&mut self, part: usize, range: ByteRange) -> u64 {
+        let Some(step) = self.steps.get_mut((part, range.start / STEP)) else {
+            return 0;
+        };
+        if !std::mem::replace(&mut step.locked, true) {
+            self.by_use.remove(&step.used);
+            self.locked += step.held;
+        }
+        step.held.min(range.len())
+    }
+
+    /// A step can go again.
+    pub fn unlock(&mut self, place: Place) {
+        if let Some(step) = self.steps.get_mut(place).filter(|step| step.locked) {
+            step.locked = false;
+            self.locked -= step.held;
+            self.by_use.insert(step.used, place);
+        }
     }
 
     /// Bytes were used that the page cache never held.
@@ -115,7 +197,7 @@ impl Cache {
 
     /// Marks a page that is there, or takes its mark away.
     pub fn mark(&mut self, part: usize, page: u64, is_marked: bool) {
-        let step = self.steps.get_mut(&(part, page / STEP_PAGES));
+        let step = self.steps.get_mut((part, page / STEP_PAGES));
         if let Some(word) = step.and_then(|step| step.pages.get_mut((page % STEP_PAGES) as usize))
             && *word != 0
         {
@@ -124,29 +206,24 @@ impl Cache {
     }
 
     fn word(&self, part: usize, page: u64) -> u32 {
-        let step = self.steps.get(&(part, page / STEP_PAGES));
+        let step = self.steps.get((part, page / STEP_PAGES));
         let word = step.and_then(|step| step.pages.get((page % STEP_PAGES) as usize));
         word.copied().unwrap_or(0)
     }
 
     fn arrival(&self, word: u32) -> Moment {
-        self.origin(word).0
+        self.origin(word).at
     }
 
-    fn origin(&self, word: u32) -> (Moment, By) {
-        let index = (word & NUMBER) as usize;
-        index
-            .checked_sub(1)
-            .and_then(|index| self.arrivals.get(index))
-            .copied()
-            .unwrap_or((Moment(0), By::Nobody))
+    fn origin(&self, word: u32) -> Arrival {
+        origin(&self.arrivals, word)
     }
 
     /// The words of pages in order, until `take` says no. Returns the page at which it did, or the end.
     fn scan(&self, part: usize, pages: Range<u64>, mut take: impl FnMut(u64, u32) -> bool) -> u64 {
         let mut page = pages.start;
         while page < pages.end {
-            let step = self.steps.get(&(part, page / STEP_PAGES));
+            let step = self.steps.get((part, page / STEP_PAGES));
             let end = (page / STEP_PAGES + 1).saturating_mul(STEP_PAGES).min(pages.end);
             while page < end {
                 let word = step.and_then(|step| step.pages.get((page % STEP_PAGES) as usize));
@@ -220,37 +297,55 @@ impl Cache {
         last
     }
 
-    /// Those pages of a range that are there are used.
-    pub fn use_up(&mut self, part: usize, range: ByteRange) {
-        for step in range.start / STEP..range.end.div_ceil(STEP) {
-            self.touch((part, step));
-        }
-        let mut used = Used::default();
-        for page in pages(range) {
-            let word = self.word(part, page);
-            if word == 0 || word & USED != 0 {
+    /// Those pages of a range that are there are used; by whom they were brought in, and when.
+    pub fn use_up(&mut self, part: usize, range: ByteRange, since: Since) -> Served {
+        let mut served = Served::default();
+        for number in range.start / STEP..range.end.div_ceil(STEP) {
+            self.touch((part, number));
+            let Some(step) = self.steps.get_mut((part, number)) else {
                 continue;
-            }
-            match self.origin(word).1 {
-                By::Nobody => used.before += PAGE,
-                By::Reader => used.by_readers += PAGE,
-                By::Help => used.by_help += PAGE,
-            }
-            let words = self.steps.get_mut(&(part, page / STEP_PAGES));
-            if let Some(word) = words.and_then(|step| step.pages.get_mut((page % STEP_PAGES) as usize)) {
+            };
+            let pages = pages(range.common(ByteRange::new(number * STEP, STEP)));
+            let first = number * STEP_PAGES;
+            let (from, to) = ((pages.start - first) as usize, (pages.end - first) as usize);
+            for word in step.pages.get_mut(from..to).unwrap_or_default() {
+                if *word == 0 {
+                    continue;
+                }
+                let Arrival { at, by, tally } = origin(&self.arrivals, *word);
+                let is_fresh = *word & USED == 0;
+                match by {
+                    By::Help if at <= since.began && !is_fresh => served.resident += PAGE,
+                    By::Help if at <= since.came => served.in_time += PAGE,
+                    By::Help => served.late += PAGE,
+                    By::Nobody => served.resident += PAGE,
+                    By::Reader if at <= since.began => served.resident += PAGE,
+                    By::Reader => served.by_itself += PAGE,
+                }
+                if !is_fresh {
+                    continue;
+                }
                 *word |= USED;
+                match by {
+                    By::Nobody => self.used.before += PAGE,
+                    By::Reader => self.used.by_readers += PAGE,
+                    By::Help => {
+                        self.used.by_help += PAGE;
+                        if let Some(tallied) = (tally as usize).checked_sub(1).and_then(|at| self.tallies.get_mut(at)) {
+                            tallied.used += PAGE;
+                        }
+                    }
+                }
             }
         }
-        self.used.before += used.before;
-        self.used.by_readers += used.by_readers;
-        self.used.by_help += used.by_help;
+        served
     }
 
     /// Pages leave.
     pub fn remove(&mut self, part: usize, range: ByteRange) {
         for page in pages(range) {
             let place = (part, page / STEP_PAGES);
-            let Some(step) = self.steps.get_mut(&place) else {
+            let Some(step) = self.steps.get_mut(place).filter(|step| !step.locked) else {
                 continue;
             };
             if let Some(word) = step.pages.get_mut((page % STEP_PAGES) as usize)
@@ -262,14 +357,14 @@ impl Cache {
             }
             if step.held == 0 {
                 self.by_use.remove(&step.used);
-                self.steps.remove(&place);
+                self.steps.remove(place);
             }
         }
     }
 
     /// A step is used.
     fn touch(&mut self, place: Place) {
-        if let Some(step) = self.steps.get_mut(&place) {
+        if let Some(step) = self.steps.get_mut(place).filter(|step| !step.locked) {
             self.by_use.remove(&step.used);
             self.clock += 1;
             step.used = self.clock;
@@ -279,7 +374,7 @@ impl Cache {
 
     /// The first page of the folio that a page lies in.
     pub fn head(&self, part: usize, page: u64) -> u64 {
-        let step = self.steps.get(&(part, page / STEP_PAGES));
+        let step = self.steps.get((part, page / STEP_PAGES));
         let order = step.and_then(|step| step.orders.get((page % STEP_PAGES) as usize));
         page >> order.copied().unwrap_or(0) << order.copied().unwrap_or(0)
     }
@@ -288,7 +383,7 @@ impl Cache {
     pub fn fold(&mut self, part: usize, pages: Range<u64>, order: u32) {
         for (first, order) in folios(pages, order) {
             for page in first..first + (1 << order) {
-                let step = self.steps.get_mut(&(part, page / STEP_PAGES));
+                let step = self.steps.get_mut((part, page / STEP_PAGES));
                 if let Some(slot) = step.and_then(|step| step.orders.get_mut((page % STEP_PAGES) as usize)) {
                     *slot = u8::try_from(order).unwrap_or(0);
                 }
@@ -298,17 +393,19 @@ impl Cache {
 
     /// Pages that were not there arrive at `arrives`, each a folio of its own. Returns the steps that had to go for them.
     pub fn insert(&mut self, part: usize, pages: Range<u64>, arrives: Moment, by: By) -> Vec<Place> {
-        self.arrivals.push((arrives, by));
+        let tally = self.open.get(&part).copied().filter(|_| by == By::Help).unwrap_or(0);
+        self.arrivals.push(Arrival { at: arrives, by, tally });
         let word = u32::try_from(self.arrivals.len()).unwrap_or(NUMBER).min(NUMBER);
         let mut page = pages.start;
         while page < pages.end {
             let place = (part, page / STEP_PAGES);
             let end = ((place.1 + 1) * STEP_PAGES).min(pages.end);
-            let step = self.steps.entry(place).or_insert_with(|| Step {
+            let step = self.steps.entry(place, || Step {
                 used: 0,
                 held: 0,
-                pages: Box::new([0; STEP_PAGES as usize]),
-                orders: Box::new([0; STEP_PAGES as usize]),
+                locked: false,
+                pages: [0; STEP_PAGES as usize],
+                orders: [0; STEP_PAGES as usize],
             });
             let (from, to) = ((page % STEP_PAGES) as usize, (end - place.1 * STEP_PAGES) as usize);
             step.orders.get_mut(from..to).unwrap_or_default().fill(0);
@@ -317,8 +414,12 @@ impl Cache {
                     *slot = word;
                     step.held += PAGE;
                     self.held += PAGE;
+                    self.locked += if step.locked { PAGE } else { 0 };
                     if by == By::Help {
                         self.helped += PAGE;
+                        if let Some(tallied) = (tally as usize).checked_sub(1).and_then(|at| self.tallies.get_mut(at)) {
+                            tallied.brought += PAGE;
+                        }
                     }
                 }
             }
@@ -334,13 +435,23 @@ impl Cache {
             let Some((_, oldest)) = self.by_use.pop_first() else {
                 break;
             };
-            if let Some(step) = self.steps.remove(&oldest) {
+            if let Some(step) = self.steps.remove(oldest) {
                 self.held -= step.held;
             }
             gone.push(oldest);
         }
         gone
     }
+}
+
+fn origin(arrivals: &[Arrival], word: u32) -> Arrival {
+    let index = ((word & NUMBER) as usize).checked_sub(1);
+    let found = index.and_then(|index| arrivals.get(index)).copied();
+    found.unwrap_or(Arrival {
+        at: Moment(0),
+        by: By::Nobody,
+        tally: 0,
+    })
 }
 
 /// One part of the cache, as readahead sees it.

@@ -12,6 +12,11 @@
 //! | `reader` | processes and threads, what they visit and how | [`ReaderSpec`] |
 //! | `cursor` | what the agent's programs in the kernel tell of it | `nitro_common::settings` |
 //! | `warmer` | a worker's thread: the chain of the kernel's readahead, or calls of a fixed size | |
+//! | `simple` | a prefetcher that knows names only, in the agent's place | [`Course::simple`] |
+//! | `rows` | what the agent keeps over a restart | [`Course::restarts`] |
+//!
+//! A scenario may be a whole day: readers that follow one another ([`ReaderSpec::follows`]), processes that live on after they have read, with a copy of their own or a mapping,
+//! evictions, restarts of the agent. What is locked stays; else the step used longest ago goes first, whoever has it mapped.
 //!
 //! `nitro-bench sim` compares it with what `nitro-bench cold` measured; `nitro-agent replay` makes a scenario of a recorded trace.
 
@@ -22,11 +27,17 @@ pub mod device;
 mod machine;
 mod readahead;
 mod reader;
+mod rows;
+mod simple;
+mod table;
+#[cfg(test)]
+mod tests;
 mod warmer;
 mod world;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
+use self::baseline::Baseline;
 pub use device::{DeviceSpec, Limit, Service};
 pub use machine::Machine;
 pub use reader::{ReaderSpec, Style, Visit};
@@ -59,6 +70,39 @@ pub struct Scenario {
     pub memory: u64,
     /// What the engine may do; `None` runs without the agent.
     pub policy: Option<Policy>,
+    /// What a day has that a load has not.
+    pub course: Course,
+}
+
+/// What else happens in a scenario, and is told of it.
+#[derive(Clone, Debug, Default)]
+pub struct Course {
+    /// Absolute paths of the files; their indexes where there are none.
+    pub names: Vec<PathBuf>,
+    /// What helps in the agent's place: it brings in by the same means, and chooses by names.
+    pub simple: Option<Baseline>,
+    /// The agent is started anew, as soon after this as none of its workers is at work; what it learned it is told again.
+    pub restarts: Vec<Moment>,
+    /// What is to be counted by itself.
+    pub tallies: Vec<TallySpec>,
+}
+
+/// What help brings into a model from an eviction on, until a reader of it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TallySpec {
+    /// Index of the eviction.
+    pub eviction: usize,
+    /// Index of the reader.
+    pub reader: usize,
+}
+
+/// What came of a [`TallySpec`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tallied {
+    /// Bytes that help brought in.
+    pub brought: u64,
+    /// Bytes of these that somebody used at last.
+    pub used: u64,
 }
 
 /// Files, and the models that they make up.
@@ -158,6 +202,10 @@ pub struct Report {
     pub evicted_bytes: u64,
     /// Bytes of the pages that readers used: each once for every time that it came into the page cache.
     pub used: Used,
+    /// What each reader found, in the order of the scenario.
+    pub served: Vec<Served>,
+    /// What was counted by itself, in the order of the scenario.
+    pub tallies: Vec<Tallied>,
     /// Bytes that workers, and readers whose [`ReaderSpec::helps`], brought in and nobody used.
     pub wasted_bytes: u64,
     /// When the world came to rest.
@@ -175,6 +223,36 @@ pub struct Used {
     pub by_readers: u64,
     /// A worker did, or a reader that only helps.
     pub by_help: u64,
+}
+
+/// Bytes that a reader used, by how it found them. What it used twice counts twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// They were there when it began, and nobody had brought them in for it.
+    pub resident: u64,
+    /// Help had brought them in when it came to their 2 MiB step.
+    pub in_time: u64,
+    /// Help brought them in, and was not done when it came to their step.
+    pub late: u64,
+    /// It brought them in itself, or the kernel did for it.
+    pub by_itself: u64,
+}
+
+impl Served {
+    /// Both together.
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            resident: self.resident + other.resident,
+            in_time: self.in_time + other.in_time,
+            late: self.late + other.late,
+            by_itself: self.by_itself + other.by_itself,
+        }
+    }
+
+    /// All of them.
+    pub const fn demanded(self) -> u64 {
+        self.resident + self.in_time + self.late + self.by_itself
+    }
 }
 
 /// Runs a scenario to its rest.

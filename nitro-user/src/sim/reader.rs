@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Stay, cursor::Cursor, readahead::Readahead};
+use super::{Served, Stay, cache::Since, cursor::Cursor, readahead::Readahead};
 use crate::{
     engine::AccessKind,
     units::{ByteRange, Moment, STEP},
@@ -99,6 +99,10 @@ pub struct ReaderSpec {
     pub program: String,
     /// It reads for others, not for itself: what it brings in is help.
     pub helps: bool,
+    /// It copies what it reads into memory of its own, which the page cache then has not, until its process ends.
+    pub copies: bool,
+    /// Its process ends so long after it has read all.
+    pub lives_on: Duration,
 }
 
 impl ReaderSpec {
@@ -120,6 +124,8 @@ impl ReaderSpec {
             think: Duration::ZERO,
             program: "sim".into(),
             helps: false,
+            copies: false,
+            lives_on: Duration::ZERO,
         }
     }
 }
@@ -176,6 +182,16 @@ pub struct Reader {
     pub readahead: BTreeMap<usize, Readahead>,
     /// What the agent's programs know of it, by part.
     pub cursors: BTreeMap<usize, Cursor>,
+    /// The step it is at, and since when.
+    pub step: Option<(usize, u64)>,
+    /// See `step`.
+    pub came: Moment,
+    /// How it found what it used.
+    pub served: Served,
+    /// Bytes of its copy.
+    pub copied: u64,
+    /// Its process has ended.
+    pub is_gone: bool,
 }
 
 impl Reader {
@@ -199,6 +215,11 @@ impl Reader {
             stays: Vec::new(),
             readahead: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            step: None,
+            came: Moment(0),
+            served: Served::default(),
+            copied: 0,
+            is_gone: false,
         }
     }
 
@@ -217,6 +238,22 @@ impl Reader {
             Phase::Next
         } else {
             Phase::Pause(now.after(self.visit.pause))
+        }
+    }
+
+    /// Goes on where it is.
+    pub fn come(&mut self, now: Moment) {
+        let step = Some((self.visit.part, self.at / STEP));
+        if self.step != step {
+            (self.step, self.came) = (step, now);
+        }
+    }
+
+    /// Since when it reads.
+    pub fn since(&self) -> Since {
+        Since {
+            began: self.began.unwrap_or_default(),
+            came: self.came,
         }
     }
 

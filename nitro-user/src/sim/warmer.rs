@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::readahead::Window;
 use crate::{
-    engine::{Outcome, action::Manner},
+    engine::{
+        Outcome,
+        action::{Manner, Task},
+    },
     units::ByteRange,
 };
 
@@ -28,6 +31,8 @@ pub struct Command {
 pub struct Gentle {
     /// What will be told of it.
     pub outcome: Outcome,
+    /// What is to be done with it.
+    pub task: Task,
     /// Where the next request begins.
     pub start: u64,
     /// The request under way: its end, and what it brings in.
@@ -40,7 +45,7 @@ pub struct Stream {
     /// Steps to do.
     pub queue: VecDeque<Command>,
     /// Steps that were submitted, the oldest first.
-    pub pending: VecDeque<Outcome>,
+    pub pending: VecDeque<(Outcome, Task)>,
     /// The step that is done gently.
     pub gentle: Option<Gentle>,
     /// It is to be given up.

@@ -2,6 +2,7 @@
 
 pub mod cold;
 pub mod cost;
+pub mod day;
 pub mod idle;
 pub mod latency;
 pub mod neighbours;
@@ -97,6 +98,16 @@ struct Outcome {
 }
 
 impl Outcome {
+    /// As Markdown.
+    fn markdown(&mut self) -> String {
+        let tables = self
+            .tables
+            .iter_mut()
+            .map(|table| table.load_preset(presets::ASCII_MARKDOWN).to_string());
+        let tables = tables.collect::<Vec<_>>().join("\n\n");
+        format!("## {}\n\n{}\n\n{tables}\n", self.title, self.notes.join("  \n"))
+    }
+
     fn of_checks(title: &'static str, notes: Vec<String>, checks: &[Check], figures: Value) -> Self {
         let mut table = Table::new();
         table.set_header(["", "measured", "target", "verdict"]);
@@ -123,17 +134,7 @@ impl Outcome {
             println!("{}", table.load_preset(presets::UTF8_FULL_CONDENSED));
         }
         if let Some(path) = &common.report {
-            let tables = self
-                .tables
-                .iter_mut()
-                .map(|table| table.load_preset(presets::ASCII_MARKDOWN).to_string());
-            let text = format!(
-                "## {}\n\n{}\n\n{}\n",
-                self.title,
-                self.notes.join("  \n"),
-                tables.collect::<Vec<_>>().join("\n\n")
-            );
-            write(path, &text)?;
+            write(path, &self.markdown())?;
         }
         if let Some(path) = &common.json {
             let value =

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rig::{
-    bench::{cold, cost, idle, latency, neighbours, predict, sim, storm, trace},
+    bench::{cold, cost, day, idle, latency, neighbours, predict, sim, storm, trace},
     guest,
     readers::{self, ReaderArgs},
     store::{self, StoreArgs},
@@ -36,6 +36,8 @@ enum Command {
     Idle(idle::IdleArgs),
     /// What a million learned transitions cost: start, memory, look-ups.
     Predict(predict::PredictArgs),
+    /// Days of several programs, models and loads in the simulator: the agent, and what is simpler.
+    Day(day::DayArgs),
     /// What the simulator predicts for the cells that `cold` measured.
     Sim(sim::SimArgs),
     /// One load, reported as JSON (the benches run it as a process of its own).
@@ -47,6 +49,12 @@ enum Command {
     /// Reads here and there, reported as JSON (a bench runs it as a process of its own).
     #[command(hide = true)]
     Bystander(neighbours::BystanderArgs),
+    /// One load of a day on the real kernel, reported as JSON (a bench runs it as a process of its own).
+    #[command(hide = true)]
+    DayPlayer(day::real::PlayerArgs),
+    /// A prefetcher that is told what readers do (a bench runs it as a process of its own).
+    #[command(hide = true)]
+    DayWarmer(day::real::WarmerArgs),
     /// A file system that takes its time (the benches and tests run it as a process of its own).
     #[command(name = store::SUBCOMMAND, hide = true)]
     Store(StoreArgs),
@@ -62,12 +70,18 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Trace(args) => trace::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Day(args) => day::run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Neighbours(args) => neighbours::run(&args),
         Command::Bystander(args) => {
             println!("{}", serde_json::to_string(&neighbours::bystander(&args)?)?);
             Ok(ExitCode::SUCCESS)
         }
+        Command::DayPlayer(args) => {
+            println!("{}", serde_json::to_string(&day::real::play(&args)?)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::DayWarmer(args) => day::real::warm(&args).map(|()| ExitCode::SUCCESS),
         Command::Store(args) => store::serve(&args).map(|()| ExitCode::SUCCESS),
         Command::Reader(args) => {
             println!("{}", serde_json::to_string(&readers::run(&args)?)?);

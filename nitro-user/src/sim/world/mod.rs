@@ -1,5 +1,6 @@
 //! The event loop: whoever acts next, acts; the engine hears of it as it would from the kernel and the workers.
 
+mod course;
 mod reading;
 mod telling;
 mod warming;
@@ -14,22 +15,27 @@ use std::{
 };
 
 use super::{
-    Files, ModelSpec, PAGE, Report, Scenario,
+    Files, ModelSpec, PAGE, Report, Scenario, Tallied,
     cache::{self, By, Cache},
     device::Device,
     machine::{Chance, Processors},
     readahead::{Window, folios},
-    reader::Reader,
+    reader::{Phase, Reader},
+    rows::Rows,
+    simple::Simple,
     warmer::Stream,
 };
 use crate::{
     catalog::model::{Model, Part, Place},
-    engine::{Engine, Input, LoadId},
+    engine::{Engine, Input, LoadId, action::ModelPin},
     units::{ByteRange, FileId, Moment},
 };
 
 /// The simulated device's number.
 const DEVICE: u32 = 8 << 20;
+
+/// Ticks in a row that leave the engine's deadline where it is: more, and it has nothing to do and does not rest.
+const MOST_TICKS: u32 = 4;
 
 /// Who needs a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +51,14 @@ enum Turn {
     Announce(usize),
     /// The eviction with this index.
     Evict(usize),
+    /// The agent is started anew.
+    Restart,
+    /// This process ends.
+    End(u32),
+    /// The simple prefetcher hears that a process has come to this step of a part, and whether it has just opened that.
+    Notice(u32, usize, u64, bool),
+    /// It hears that a step of this job came back.
+    Returned(LoadId),
     /// What somebody waited for has come.
     Wake(Actor),
     /// Somebody has a processor, and goes on.
@@ -69,6 +83,11 @@ pub struct World<'a> {
     /// For each part the index of its model, and its position in that.
     homes: Vec<Option<(usize, usize)>>,
     engine: Option<Engine>,
+    simple: Option<Simple>,
+    /// What the agent keeps over its restarts.
+    rows: Rows,
+    /// Steps that are locked, by what they are locked for.
+    locks: BTreeMap<ModelPin, Vec<cache::Place>>,
     device: Device,
     cache: Cache,
     processors: Processors<Actor>,
@@ -101,15 +120,22 @@ fn part_of(file: FileId) -> usize {
     usize::try_from(file.inode).unwrap_or(0).saturating_sub(1)
 }
 
-fn model(spec: &ModelSpec, files: &Files) -> Model {
+fn model(spec: &ModelSpec, files: &Files, names: &[PathBuf]) -> Model {
+    let place = |part: usize| match names.get(part) {
+        Some(name) => Place {
+            root: Path::new("/").into(),
+            below: name.strip_prefix("/").unwrap_or(name).to_owned(),
+        },
+        None => Place {
+            root: Path::new("/sim").into(),
+            below: PathBuf::from(format!("{part}")),
+        },
+    };
     let parts = spec.parts.iter().map(|part| Part {
         file: file(*part),
         size: files.size(*part),
         header: files.parts.get(*part).map_or(0, |part| part.header),
-        place: Place {
-            root: Path::new("/sim").into(),
-            below: PathBuf::from(format!("{part}")),
-        },
+        place: place(*part),
         generation: 0,
         layer: None,
     });
@@ -131,6 +157,12 @@ impl<'a> World<'a> {
             models: Vec::new(),
             homes: vec![None; scenario.files.parts.len()],
             engine: scenario.policy.clone().map(Engine::new),
+            simple: scenario
+                .course
+                .simple
+                .map(|kind| Simple::new(kind, &scenario.files, &scenario.course.names)),
+            rows: Rows::default(),
+            locks: BTreeMap::new(),
             device: Device::new(scenario.device),
             cache: Cache::new(scenario.memory),
             processors: Processors::new(scenario.machine.processors),
@@ -152,7 +184,9 @@ impl<'a> World<'a> {
                     *home = Some((index, position));
                 }
             }
-            world.models.push(Arc::new(model(spec, &scenario.files)));
+            world
+                .models
+                .push(Arc::new(model(spec, &scenario.files, &scenario.course.names)));
         }
         for (part, range) in &scenario.resident {
             let end = range.end.min(scenario.files.size(*part));
@@ -169,6 +203,9 @@ impl<'a> World<'a> {
             world.followers.entry(eviction.follows).or_default().1.push(index);
         }
         world.begin_what_follows(Moment(0), None);
+        for at in &scenario.course.restarts {
+            world.at(*at, Turn::Restart);
+        }
         world
     }
 
@@ -205,7 +242,7 @@ impl<'a> World<'a> {
 
     /// Runs until nobody has anything to do for a reader.
     pub fn run(mut self) -> Report {
-        let mut now = Moment(0);
+        let (mut now, mut ticks) = (Moment(0), 0);
         loop {
             let next = self.turns.peek().map(|Reverse((when, ..))| *when);
             let deadline = self.engine.as_ref().and_then(Engine::deadline);
@@ -216,8 +253,11 @@ impl<'a> World<'a> {
                 (next, Some(deadline)) if next.is_none_or(|next| deadline < next) => {
                     now = now.max(deadline);
                     self.tell(now, Input::Tick);
-                    if self.engine.as_ref().and_then(Engine::deadline) == Some(deadline) {
-                        self.broken("a tick at the deadline left the deadline where it was");
+                    // What a tick decides may have to be followed up in the same moment.
+                    let is_same = self.engine.as_ref().and_then(Engine::deadline) == Some(deadline);
+                    ticks = if is_same { ticks + 1 } else { 0 };
+                    if ticks == MOST_TICKS {
+                        self.broken("ticks at the deadline left the deadline where it was");
                         break;
                     }
                 }
@@ -240,21 +280,34 @@ impl<'a> World<'a> {
             .iter()
             .map(|reader| reader.ended.unwrap_or_default().since(reader.began.unwrap_or_default()));
         self.report.reader_times = times.collect();
+        self.report.served = self.readers.iter().map(|reader| reader.served).collect();
         self.report.stays = self.readers.into_iter().map(|reader| reader.stays).collect();
+        self.report.tallies = self.cache.tallies().to_vec();
+        self.report
+            .tallies
+            .resize(self.scenario.course.tallies.len(), Tallied::default());
         (self.report.used, self.report.wasted_bytes) = self.cache.account();
         self.report
     }
 
     /// Whether all readers have come and gone, and every load has its receipt.
     fn is_over(&self) -> bool {
-        let Some(engine) = &self.engine else { return false };
-        self.readers.iter().all(|reader| reader.ended.is_some()) && engine.loads().next().is_none()
+        let helps = self.engine.is_some() || self.simple.is_some();
+        let is_loading = self
+            .engine
+            .as_ref()
+            .is_some_and(|engine| engine.loads().next().is_some());
+        helps && !is_loading && self.readers.iter().all(|reader| matches!(reader.phase, Phase::Done))
     }
 
     fn take(&mut self, now: Moment, turn: Turn) {
         match turn {
             Turn::Announce(index) => self.announce(now, index),
             Turn::Evict(index) => self.evict(now, index),
+            Turn::Restart => self.restart(now),
+            Turn::End(process) => self.process_ends(now, process),
+            Turn::Notice(process, part, step, is_opened) => self.notice(now, process, part, step, is_opened),
+            Turn::Returned(job) => self.returned(now, job),
             Turn::Wake(actor) => self.run_for(now, actor, self.scenario.machine.switch),
             Turn::Act(Actor::Reader(index)) => self.read(now, index),
             Turn::Act(Actor::Worker(load)) => self.work(now, load),
@@ -345,6 +398,7 @@ impl<'a> World<'a> {
         let end = eviction.range.end.min(self.size(eviction.part));
         let range = ByteRange { end, ..eviction.range };
         self.cache.remove(eviction.part, range);
+        self.open_tallies(index);
         let file = file(eviction.part);
         self.say(now, Input::Removed { file, range });
     }

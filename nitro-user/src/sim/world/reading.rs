@@ -13,7 +13,7 @@ use crate::{
         readahead::{Readahead, Window},
         reader::{Phase, Style},
     },
-    units::{ByteRange, Moment},
+    units::{ByteRange, Moment, STEP},
 };
 
 /// Pages of a fault-around.
@@ -70,6 +70,7 @@ impl World<'_> {
     }
 
     fn begin(&mut self, now: Moment, index: usize) {
+        self.note_opening(now, index);
         if let Some(reader) = self.readers.get_mut(index) {
             reader.began.get_or_insert(now);
             if reader.spec.shares.is_none() {
@@ -84,13 +85,19 @@ impl World<'_> {
             return;
         };
         reader.phase = Phase::Done;
-        let process = reader.process;
+        let (process, lives_on) = (reader.process, reader.spec.lives_on);
         self.leave(now, Actor::Reader(index));
         self.begin_what_follows(now, Some(index));
+        self.close_tallies(index);
         if let Some(left) = self.at_work.get_mut(&process) {
             *left -= 1;
-            if *left == 0 {
-                self.say(now, Input::Ended { process });
+            if *left > 0 {
+                return;
+            }
+            if lives_on.is_zero() {
+                self.process_ends(now, process);
+            } else {
+                self.at(now.after(lives_on), Turn::End(process));
             }
         }
     }
@@ -120,6 +127,7 @@ impl World<'_> {
             reader.phase = reader.after_visit(now);
             return self.at(now, Turn::Act(Actor::Reader(index)));
         }
+        reader.come(now);
         match reader.style() {
             Style::Read { call } => self.buffered(now, index, call),
             Style::Map | Style::MapRandom | Style::Populate => self.mapped(now, index),
@@ -217,8 +225,12 @@ impl World<'_> {
         };
         let (part, start) = (reader.visit.part, std::mem::replace(&mut reader.at, end));
         (reader.is_told, reader.missed) = (false, None);
-        if !self.readers.get(index).is_some_and(|reader| reader.spec.helps) {
-            self.cache.use_up(part, ByteRange { start, end });
+        if !reader.spec.helps {
+            let served = self.cache.use_up(part, ByteRange { start, end }, reader.since());
+            reader.served = reader.served.plus(served);
+            if reader.spec.copies {
+                self.copy(now, index, end - start);
+            }
         }
         let work = time_of(end - start, rate);
         self.run_for(now, Actor::Reader(index), work);
@@ -321,6 +333,11 @@ impl World<'_> {
         let Some(seen) = reader.cursors.entry(part).or_default().access(hook, range) else {
             return;
         };
+        let process = reader.process;
+        if self.simple.is_some() {
+            let notice = Turn::Notice(process, part, range.start / STEP, false);
+            return self.at(now.after(self.scenario.machine.hear), notice);
+        }
         let access = Access {
             at: now,
             process: reader.process,

@@ -17,10 +17,15 @@ use crate::{
 impl World<'_> {
     /// The engine will hear this in a moment.
     pub(super) fn say(&mut self, now: Moment, input: Input) {
+        let heard = now.after(self.scenario.machine.hear);
         if self.engine.is_some() {
             let id = self.order;
             self.said.insert(id, input);
-            self.at(now.after(self.scenario.machine.hear), Turn::Hear(id));
+            self.at(heard, Turn::Hear(id));
+        } else if let Input::Outcome(outcome) = input
+            && self.simple.is_some()
+        {
+            self.at(heard, Turn::Returned(outcome.load));
         }
     }
 
@@ -34,7 +39,7 @@ impl World<'_> {
         }
     }
 
-    fn describe(&self, part: usize) -> Option<Description> {
+    pub(super) fn describe(&self, part: usize) -> Option<Description> {
         let (model, position) = self.homes.get(part).copied().flatten()?;
         Some(Description {
             file: file(part),
@@ -75,9 +80,10 @@ impl World<'_> {
                 });
             }
             Action::AskMemory => {
-                // Its page cache can be taken back, and nobody else needs memory.
+                // Its page cache can be taken back, but for what is locked.
                 return Some(Input::Memory(MachineMemory {
-                    available: ByteCount(self.scenario.memory),
+                    available: ByteCount(self.cache.available()),
+                    reclaimed: ByteCount(self.report.evicted_bytes),
                     ..MachineMemory::default()
                 }));
             }
@@ -97,6 +103,18 @@ impl World<'_> {
                 self.warm(now, load, command);
             }
             Action::Cancel { load } => self.cancel(now, load),
+            Action::Release { pin } => self.release(pin),
+            Action::Learn(change) => self.rows.change(change),
+            Action::Keep { device, knowledge } => self.rows.keep(device, knowledge),
+            Action::Recall { device } => {
+                let knowledge = self.rows.device(device)?;
+                return Some(Input::Recalled { device, knowledge });
+            }
+            Action::Find { path } => {
+                let description = self.find(&path);
+                return Some(Input::Found { path, description });
+            }
+            Action::AskUsers { files, processes } => return Some(Input::Users(self.users(&files, &processes))),
             Action::AskDirect { process, file } => {
                 let is_direct = self.readers.iter().any(|reader| {
                     let is_there = reader.process == process && reader.began.is_some();

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use super::{Actor, DEVICE, Turn, World, file, part_of};
 use crate::{
-    engine::{Input, LoadId, Outcome, action::Manner, input::StepEnd},
+    engine::{
+        Input, LoadId, Outcome,
+        action::{Manner, Task},
+        input::StepEnd,
+    },
     sim::{
         PAGE,
         cache::By,
@@ -68,13 +72,13 @@ impl World<'_> {
             self.go_on_gently(now, gentle, &mut stream)
         } else if let Some(command) = stream.queue.pop_front() {
             self.start(now, outcome_of(load, command, now), command.manner, &mut stream)
-        } else if let Some(step) = stream.pending.pop_front() {
+        } else if let Some((step, task)) = stream.pending.pop_front() {
             let arrives = self.cache.arrives(part_of(step.file), step.range);
             if arrives > now {
-                stream.pending.push_front(step);
+                stream.pending.push_front((step, task));
                 Next::Wait(arrives)
             } else {
-                self.finish(now, step, StepEnd::Done);
+                self.finish(now, step, task, StepEnd::Done);
                 Next::Work(Duration::ZERO)
             }
         } else {
@@ -104,9 +108,16 @@ impl World<'_> {
         self.report.warmed_bytes -= claimed;
         let ours = claimed.min(found);
         (outcome.before, outcome.submitted) = (found - ours, now);
+        if manner.task == Task::Drop {
+            self.drop_pages(now, part, range);
+            (outcome.end, outcome.after) = (StepEnd::Done, self.cache.present(part, range));
+            self.say(now, Input::Outcome(outcome));
+            return Next::Work(opening);
+        }
         let all = ByteRange::new(0, self.size(part));
         let is_there = found >= range.len();
-        let is_all_there = is_there && manner.survey && self.cache.present(part, all) >= all.len();
+        let surveys = manner.survey && manner.task == Task::Warm;
+        let is_all_there = is_there && surveys && self.cache.present(part, all) >= all.len();
         if is_all_there || is_there && ours == 0 {
             outcome.end = if is_all_there {
                 StepEnd::WholePartResident
@@ -114,12 +125,14 @@ impl World<'_> {
                 StepEnd::Done
             };
             outcome.after = outcome.before;
+            self.fulfil(manner.task, part, &mut outcome);
             self.say(now, Input::Outcome(outcome));
             return Next::Work(opening);
         }
         if manner.speculative {
             stream.gentle = Some(Gentle {
                 outcome,
+                task: manner.task,
                 start: range.start,
                 asked: None,
             });
@@ -127,7 +140,7 @@ impl World<'_> {
         }
         let (_, work) = self.submit(now, part, range, chain);
         outcome.beyond = chain.beyond(range.end);
-        stream.pending.push_back(outcome);
+        stream.pending.push_back((outcome, manner.task));
         Next::Work(opening + work)
     }
 
@@ -147,11 +160,11 @@ impl World<'_> {
         self.quiet = Some(self.device.bytes);
         if others || stream.is_cancelled {
             outcome.beyond = stream.parts.entry(part).or_default().beyond(range.end);
-            self.finish(now, outcome, StepEnd::Yielded);
+            self.finish(now, outcome, gentle.task, StepEnd::Yielded);
             return Next::Work(Duration::ZERO);
         }
         if gentle.start >= range.end {
-            stream.pending.push_back(outcome);
+            stream.pending.push_back((outcome, gentle.task));
             return Next::Work(Duration::ZERO);
         }
         let request = ByteRange {
@@ -170,10 +183,11 @@ impl World<'_> {
         Next::Wait(self.cache.arrives(part, request))
     }
 
-    fn finish(&mut self, now: Moment, mut outcome: Outcome, end: StepEnd) {
+    fn finish(&mut self, now: Moment, mut outcome: Outcome, task: Task, end: StepEnd) {
         let there = self.cache.resident(part_of(outcome.file), outcome.range, now);
         (outcome.end, outcome.after, outcome.completed) = (end, there.max(outcome.before), now);
         self.report.warmed_bytes += outcome.gained();
+        self.fulfil(task, part_of(outcome.file), &mut outcome);
         self.say(now, Input::Outcome(outcome));
     }
 
@@ -208,7 +222,9 @@ impl World<'_> {
                     self.cache.mark(part, used, false);
                 }
                 let brought = self.bring_in(now.after(work), By::Help, part, window);
-                from = self.cache.next_missing(part, from, 2 * pages);
+                let next = self.cache.next_missing(part, from, 2 * pages);
+                // Where there is no memory left, what was brought in is gone at once.
+                from = if next > from { next } else { from + pages };
                 chain.remember(window, from);
                 brought
             } else {

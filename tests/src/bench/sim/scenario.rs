@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use nitro_user::{
     catalog::model::LayoutKind,
     engine::Policy,
-    sim::{DeviceSpec, Files, Limit, Machine, ReaderSpec, Scenario, Service, Style, Visit},
+    sim::{Course, DeviceSpec, Files, Limit, Machine, ReaderSpec, Scenario, Service, Style, Visit},
     units::{ByteCount, ByteRange, Moment},
 };
 
@@ -71,6 +71,7 @@ pub fn of(cell: &Cell, ceiling: Option<ByteCount>) -> Result<(Scenario, Moment)>
         evictions: Vec::new(),
         readers,
         memory: 1 << 40,
+        course: Course::default(),
         policy: ceiling.map(|ceiling| Policy {
             ceiling,
             ..Policy::default()
