@@ -57,6 +57,7 @@ pub(super) fn access_of(mode: EventMode, hook: Hook, event: &AccessEvent) -> Opt
 pub(super) fn memory_of(state: &MemoryState) -> MachineMemory {
     MachineMemory {
         available: state.available,
+        free: state.free,
         room: state.room,
         stalled: state.stalled,
         devices_stalled: state.devices_stalled,

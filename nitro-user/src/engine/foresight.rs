@@ -11,9 +11,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, action::Action, experience::Expected, load::key, plan::budget::Budget, retain::Kept};
+use super::{
+    Engine, action::Action, experience::Expected, learn::row::Run, load::key, plan::budget::Budget, retain::Kept,
+};
 use crate::{
-    catalog::model::Description,
+    catalog::model::{Description, Model},
     units::{ByteCount, FileId, Moment},
 };
 
@@ -133,6 +135,10 @@ impl Foresight {
     }
 }
 
+fn bytes_of(model: &Model) -> u64 {
+    model.parts.iter().map(|part| part.size).fold(0, u64::saturating_add)
+}
+
 /// Bytes of a model that were brought in and that nobody has used.
 fn unused(budget: &Budget, kept: &Kept) -> u64 {
     kept.model.parts.iter().map(|part| budget.held_of(part.file)).sum()
@@ -230,7 +236,7 @@ impl Engine {
             // It is not there any more.
             let Some(description) = description else { continue };
             let (model, unix) = (&description.model, self.since_1970(now));
-            let bytes = model.parts.iter().map(|part| part.size).fold(0, u64::saturating_add);
+            let bytes = bytes_of(model);
             let course = self.experience.course(unix, program.as_deref(), path, bytes);
             let file = key(model, description.file);
             let runs = course.map(|known| known.order.into_runs());
@@ -240,6 +246,21 @@ impl Engine {
         }
         if self.retention.is_sought(path) {
             self.retention.found(now, path, description);
+            if let Some(description) = description {
+                self.recall_read(now, path, description);
+            }
+        }
+    }
+
+    /// Of a model of the last run, what programs read of it.
+    fn recall_read(&mut self, now: Moment, path: &Path, description: &Description) {
+        let unix = self.since_1970(now);
+        let bytes = bytes_of(&description.model);
+        let courses = self.experience.courses(unix, path, bytes).into_iter();
+        let runs: Vec<Run> = courses.flat_map(|(_, known)| known.order.into_runs()).collect();
+        if !runs.is_empty() {
+            self.retention
+                .recall_read(key(&description.model, description.file), runs);
         }
     }
 

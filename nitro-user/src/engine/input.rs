@@ -158,6 +158,8 @@ pub enum Input {
 pub struct MachineMemory {
     /// Bytes that can be had without swapping (`MemAvailable`).
     pub available: ByteCount,
+    /// Bytes that nobody has, not even the page cache: of the machine, and within the limits of the agent's own memory cgroup.
+    pub free: ByteCount,
     /// What the limits of the agent's own memory cgroup leave once the pages of files that nobody uses have gone; nothing without a limit.
     pub room: Option<ByteCount>,
     /// How long somebody has waited for memory since the machine was started.

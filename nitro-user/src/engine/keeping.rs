@@ -30,7 +30,7 @@ impl Engine {
         let Some(load) = self.loads.get(&id) else { return };
         if load.stage == Stage::Ended {
             self.retention
-                .load_ended(now, load.key, load.parts_read(), load.readers.alive());
+                .load_ended(now, load.key, load.runs_read(), load.readers.alive());
         }
     }
 
@@ -43,7 +43,9 @@ impl Engine {
             }
             Task::Drop => {}
             Task::Warm | Task::Pin(_) => {
-                let unused = if returned.is_watched { outcome.gained() } else { 0 };
+                // What comes back was the page cache's before, and takes memory that nobody had: it does not keep others from being helped.
+                let counts = returned.is_watched && !returned.is_return;
+                let unused = if counts { outcome.gained() } else { 0 };
                 self.budget.arrived(outcome.file, outcome.range, unused);
                 if returned.expected {
                     self.brought_ahead(unused);
@@ -89,6 +91,7 @@ impl Engine {
             is_known: self.pressure.spare(now).is_some(),
             strain,
             spare: self.pressure.spare(now).filter(|_| self.pressure.is_calm(now)),
+            free: self.pressure.free(now).filter(|_| self.pressure.is_calm(now)),
         };
         if strain != Strain::None && !self.policy.retain.keep_after_copy {
             self.drop_behind();

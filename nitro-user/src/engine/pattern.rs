@@ -1,8 +1,10 @@
 //! What kind of reader a load has, where that says more than how it reads.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+use crate::units::Moment;
 
 /// A kind of reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,18 +101,22 @@ pub fn is_scanner(program: &str) -> bool {
     SCANNERS.binary_search(&program).is_ok()
 }
 
-/// How many models each process has read in one pass.
+/// A scanner goes on at once: what a process reads so long after its last pass is no part of it. A server that changes its models reads each from end to end, too.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+/// How many models each process has read in one pass, and when it has ended the last.
 #[derive(Debug, Default)]
-pub struct Passes(HashMap<u32, u32>);
+pub struct Passes(HashMap<u32, (u32, Moment)>);
 
 impl Passes {
     /// It has read another.
-    pub fn note(&mut self, process: u32) {
+    pub fn note(&mut self, now: Moment, process: u32) {
         if self.0.len() >= MOST_PROCESSES && !self.0.contains_key(&process) {
             self.0.clear();
         }
-        let passes = self.0.entry(process).or_default();
-        *passes = passes.saturating_add(1);
+        let (passes, last) = self.0.entry(process).or_default();
+        let before = if now.since(*last) < AT_ONCE { *passes } else { 0 };
+        (*passes, *last) = (before.saturating_add(1), now);
     }
 
     /// It has ended.
@@ -119,8 +125,9 @@ impl Passes {
     }
 
     /// Whether the next model that it reads is read by a scanner.
-    pub fn are_many(&self, process: u32) -> bool {
-        self.0.get(&process).is_some_and(|passes| *passes >= PASSES)
+    pub fn are_many(&self, now: Moment, process: u32) -> bool {
+        let found = self.0.get(&process);
+        found.is_some_and(|(passes, last)| *passes >= PASSES && now.since(*last) < AT_ONCE)
     }
 }
 
@@ -137,13 +144,18 @@ mod tests {
 
     #[test]
     fn the_third_model_in_a_row_is_a_scanners() {
+        let second = |second: u64| Moment(second * 1_000_000_000);
         let mut passes = Passes::default();
-        assert!(!passes.are_many(7));
-        passes.note(7);
-        assert!(!passes.are_many(7));
-        passes.note(7);
-        assert!(passes.are_many(7));
+        assert!(!passes.are_many(second(1), 7));
+        passes.note(second(1), 7);
+        assert!(!passes.are_many(second(2), 7));
+        passes.note(second(5), 7);
+        assert!(passes.are_many(second(6), 7));
+        assert!(!passes.are_many(second(60), 7), "it has another reason");
+        passes.note(second(60), 7);
+        assert!(!passes.are_many(second(61), 7));
+        passes.note(second(61), 7);
         passes.forget(7);
-        assert!(!passes.are_many(7));
+        assert!(!passes.are_many(second(62), 7));
     }
 }

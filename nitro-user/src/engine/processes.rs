@@ -96,10 +96,10 @@ impl Engine {
         let others = self.loads.values_mut().filter(|load| load.id != to);
         for load in others.filter(|load| load.readers.contains(process)) {
             if let Some(process) = load.take_pass() {
-                self.passes.note(process);
+                self.passes.note(self.now, process);
             }
         }
-        if self.passes.are_many(process)
+        if self.passes.are_many(self.now, process)
             && let Some(load) = self.loads.get_mut(&to)
         {
             load.readers.note_scanner(process);

@@ -54,7 +54,7 @@ impl Engine {
         }
         let number = load.key.device;
         if let Some(process) = load.take_pass().filter(|process| load.readers.is_there(*process)) {
-            self.passes.note(process);
+            self.passes.note(self.now, process);
         }
         if let Some(mut receipt) = load.receipt(now) {
             receipt.inferred = self.policy.inferred;

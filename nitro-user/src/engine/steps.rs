@@ -115,6 +115,12 @@ impl Steps {
         step.is_some_and(|step| step.demanded)
     }
 
+    /// Whether a step was ever read.
+    pub fn was_demanded(&self, step: u64) -> bool {
+        let step = usize::try_from(step).ok().and_then(|step| self.steps.get(step));
+        step.is_some_and(|step| step.demands > 0)
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.steps.len() as u64

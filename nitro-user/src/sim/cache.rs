@@ -144,6 +144,11 @@ impl Cache {
         self.capacity.saturating_sub(self.locked)
     }
 
+    /// Bytes that nobody has.
+    pub const fn free(&self) -> u64 {
+        self.capacity.saturating_sub(self.held)
+    }
+
     /// Somebody takes so much of the memory for himself. Returns the steps that had to go for it.
     pub fn take(&mut self, bytes: u64) -> Vec<Place> {
         self.capacity = self.capacity.saturating_sub(bytes);

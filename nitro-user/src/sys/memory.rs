@@ -15,6 +15,12 @@ pub fn available() -> ByteCount {
     field("MemAvailable:")
 }
 
+/// What nobody has: `MemFree`, or what the limits of this process's own memory cgroup leave, if that is less.
+pub fn free() -> ByteCount {
+    let own = cgroup::of_process(std::process::id()).and_then(|group| group.left());
+    field("MemFree:").min(own.unwrap_or(ByteCount(u64::MAX)))
+}
+
 fn field(name: &str) -> ByteCount {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text
@@ -43,6 +49,8 @@ const DEVICE_PRESSURE: &str = "/proc/pressure/io";
 pub struct MemoryState {
     /// `MemAvailable`.
     pub available: ByteCount,
+    /// See [`free`].
+    pub free: ByteCount,
     /// See [`left_by_cgroup`].
     pub room: Option<ByteCount>,
     /// How long at least one task has waited for memory.
@@ -61,6 +69,7 @@ impl MemoryState {
         let events = fs::read_to_string("/proc/vmstat").unwrap_or_default();
         Self {
             available: available(),
+            free: free(),
             room: left_by_cgroup(),
             stalled: stalled(Path::new(PRESSURE)),
             devices_stalled: stalled(Path::new(DEVICE_PRESSURE)),

@@ -264,9 +264,10 @@ fn input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Resume),
         1 => any::<bool>().prop_map(Input::Battery),
         1 => any::<u64>().prop_map(|ceiling| Input::Ceiling(ByteCount(ceiling))),
-        1 => (any::<[u64; 5]>(), option::of(any::<u64>())).prop_map(|([available, stalled, devices, reclaimed, restored], room)| {
+        1 => (any::<[u64; 6]>(), option::of(any::<u64>())).prop_map(|([available, free, stalled, devices, reclaimed, restored], room)| {
             Input::Memory(MachineMemory {
                 available: ByteCount(available),
+                free: ByteCount(free),
                 room: room.map(ByteCount),
                 stalled: std::time::Duration::from_micros(stalled),
                 devices_stalled: std::time::Duration::from_micros(devices),

@@ -30,6 +30,8 @@ pub struct World {
     pub engine: Engine,
     pub now: Moment,
     pub available: u64,
+    /// Of that, by the page cache.
+    pub taken: u64,
     pub stalled: Duration,
     pub models: BTreeMap<u64, Arc<Model>>,
     pub there: BTreeSet<(u64, u64)>,
@@ -101,6 +103,7 @@ impl World {
             }),
             now: Moment(1_000_000_000),
             available: 64 << 30,
+            taken: 0,
             stalled: Duration::ZERO,
             models: models.map(|(inode, parts)| (inode, model(inode, parts))).into(),
             there: BTreeSet::new(),
@@ -203,6 +206,7 @@ impl World {
                     }
                     Action::AskMemory => inputs.push_back(Input::Memory(MachineMemory {
                         available: ByteCount(self.available),
+                        free: ByteCount(self.available.saturating_sub(self.taken)),
                         stalled: self.stalled,
                         ..MachineMemory::default()
                     })),

@@ -100,6 +100,11 @@ impl Course {
         self.is_silent = true;
     }
 
+    /// Whether it is so.
+    pub const fn is_silent(&self) -> bool {
+        self.is_silent
+    }
+
     /// What was read, and in which order, if all of it was told.
     pub fn finish(&mut self, model: &Model, places: usize) -> Option<Seen> {
         let collector = std::mem::replace(&mut self.collector, Collector::new(model.parts.iter().map(|_| 0)));

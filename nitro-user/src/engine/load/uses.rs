@@ -22,11 +22,21 @@ impl Load {
         is_use && !std::mem::replace(&mut self.use_taken, true)
     }
 
-    /// The parts that were read, beyond a look at their beginning.
-    pub fn parts_read(&self) -> impl Iterator<Item = usize> {
-        let read = |steps: &Option<Steps>| steps.as_ref().is_some_and(|steps| steps.demanded_bytes() > 0);
-        let parts = self.parts.iter().enumerate();
-        parts.filter(move |(_, steps)| read(steps)).map(|(part, _)| part)
+    /// What was read, in the files' order; of parts of which not everything is told, all.
+    pub fn runs_read(&self) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for (part, steps) in (0..).zip(&self.parts) {
+            let Some(steps) = steps.as_ref().filter(|steps| steps.demanded_bytes() > 0) else {
+                continue;
+            };
+            for step in 0..u32::try_from(steps.count()).unwrap_or(u32::MAX) {
+                if self.course.is_silent() || steps.was_demanded(u64::from(step)) {
+                    let first = step;
+                    push(&mut runs, Run { part, first, steps: 1 });
+                }
+            }
+        }
+        runs
     }
 
     /// Bytes read so far.

@@ -27,6 +27,9 @@ const NEAR: u64 = 4;
 /// Once the reserve was touched, so much more must be there, or an eighth of it.
 const MORE: u64 = 256 << 20;
 
+/// The kernel begins to take pages back before nothing is free.
+const LEAST_FREE: u64 = 64 << 20;
+
 /// What stays free below a limit of the agent's own memory cgroup, after the pages of files that nobody uses.
 const OWN_RESERVE: u64 = 64 << 20;
 
@@ -182,6 +185,12 @@ impl Pressure {
         let machine = self.available().saturating_sub(self.reserve);
         let own = self.room().map_or(u64::MAX, |room| room.saturating_sub(OWN_RESERVE));
         (now.since(at) < 2 * ASKED).then_some(machine.min(own))
+    }
+
+    /// Of what may be taken, bytes that nobody has: what is brought in there drives nothing out.
+    pub fn free(&self, now: Moment) -> Option<u64> {
+        let (_, memory) = self.told?;
+        Some(self.spare(now)?.min(memory.free.0.saturating_sub(LEAST_FREE)))
     }
 
     /// Bytes that are missing until the reserve is whole again.

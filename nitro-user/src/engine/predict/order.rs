@@ -23,7 +23,7 @@ use self::kept::{Kept, Load, Shape};
 pub use self::{
     collect::{Collector, Seen},
     follow::{Follower, Following},
-    runs::{Ranked, push},
+    runs::{Ranked, push, union},
 };
 use crate::{
     engine::learn::{

@@ -28,6 +28,8 @@ pub struct Memory {
     pub strain: Strain,
     /// Bytes that may be taken beside the reserve; nothing before it was asked for, and while others use memory or devices.
     pub spare: Option<u64>,
+    /// Of these, bytes that nobody has.
+    pub free: Option<u64>,
 }
 
 /// A piece that may be handed out.
@@ -168,7 +170,7 @@ impl Retention {
             kept.pin.refused = None;
             // All of it once more: what is locked already is there and costs nothing.
             self.pinned -= std::mem::take(&mut kept.pin.held);
-            let errand = Errand::new(id, kept.model.clone(), kept.parts(), Purpose::Pin(pin), share);
+            let errand = Errand::through(id, kept.model.clone(), kept.spans(), Purpose::Pin(pin), share);
             kept.errand = Some(id);
             self.errands.insert(id, errand);
             return;
@@ -186,13 +188,13 @@ impl Retention {
         let Some(kept) = self.kept.values_mut().find(fits) else {
             return;
         };
-        let (model, all) = (kept.model.clone(), kept.parts().collect::<Vec<usize>>());
+        let (model, all) = (kept.model.clone(), kept.spans());
         let Some(expected) = &mut kept.expected else { return };
         expected.given = true;
         let id = LoadId(*next);
         *next += 1;
         let errand = if expected.runs.is_empty() {
-            Errand::new(id, model, all.into_iter(), Purpose::Expected, u64::MAX)
+            Errand::through(id, model, all, Purpose::Expected, u64::MAX)
         } else {
             Errand::along(id, model, &expected.runs, Purpose::Expected)
         };
@@ -203,7 +205,7 @@ impl Retention {
     /// Begins to bring back the hottest model that the kernel has taken away, one at a time.
     fn bring_back(&mut self, now: Moment, memory: Memory, next: &mut u64) {
         let returning = |errand: &Errand| errand.purpose == Purpose::Return;
-        let Some(spare) = memory.spare.filter(|_| !self.errands.values().any(returning)) else {
+        let Some(free) = memory.free.filter(|_| !self.errands.values().any(returning)) else {
             return;
         };
         let (half_life, below) = (self.settings.half_life, self.settings.unpin_below);
@@ -215,17 +217,15 @@ impl Retention {
         cold.into_iter().for_each(Kept::let_lie);
         hot.sort_by(|one, other| other.heat.at(now, half_life).total_cmp(&one.heat.at(now, half_life)));
         for kept in hot {
-            // All of it must find room, what is there of it counts as room: of one that is larger the end would drive the beginning out again.
-            if kept.bytes() > spare {
+            // All that has gone must find room that nobody has: in somebody else's place it would only be driven out again.
+            if kept.bytes_lost().min(kept.bytes()) > free {
                 kept.postponed(now);
                 continue;
             }
             let id = LoadId(*next);
             *next += 1;
-            self.errands.insert(
-                id,
-                Errand::new(id, kept.model.clone(), kept.parts(), Purpose::Return, u64::MAX),
-            );
+            let errand = Errand::through(id, kept.model.clone(), kept.spans(), Purpose::Return, u64::MAX);
+            self.errands.insert(id, errand);
             kept.errand = Some(id);
             break;
         }
@@ -250,7 +250,8 @@ impl Retention {
             if kept.is_elsewhere() && kept.errand.is_none() && is_there {
                 let id = LoadId(*next);
                 *next += 1;
-                let errand = Errand::new(id, kept.model.clone(), kept.parts(), Purpose::Drop, u64::MAX);
+                let all = 0..kept.model.parts.len();
+                let errand = Errand::new(id, kept.model.clone(), all, Purpose::Drop, u64::MAX);
                 kept.errand = Some(id);
                 self.errands.insert(id, errand);
             }

@@ -4,6 +4,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use super::kept::span;
 use crate::{
     catalog::model::Model,
     engine::{
@@ -111,29 +112,13 @@ impl Errand {
 
     /// Through these runs of steps, in this order.
     pub fn along(id: LoadId, model: Arc<Model>, runs: &[Run], purpose: Purpose) -> Self {
-        let span = |run: &Run| {
-            let (part, first) = (run.part as usize, u64::from(run.first));
-            let size = model.parts.get(part)?.size;
-            let (start, end) = (first * STEP, (first + u64::from(run.steps)) * STEP);
-            (start < size).then_some((
-                part,
-                ByteRange {
-                    start,
-                    end: end.min(size),
-                },
-            ))
-        };
-        let spans = runs.iter().filter_map(span).collect();
+        let spans = runs.iter().filter_map(|run| span(&model, run)).collect();
         Self::through(id, model, spans, purpose, u64::MAX)
     }
 
-    fn through(
-        id: LoadId,
-        model: Arc<Model>,
-        mut spans: VecDeque<(usize, ByteRange)>,
-        purpose: Purpose,
-        most: u64,
-    ) -> Self {
+    /// Through these ranges of parts, in this order, as far as `most` bytes.
+    pub fn through(id: LoadId, model: Arc<Model>, spans: Vec<(usize, ByteRange)>, purpose: Purpose, most: u64) -> Self {
+        let mut spans = VecDeque::from(spans);
         spans.retain(|(_, range)| !range.is_empty());
         let total = spans.iter().map(|(_, range)| range.len()).fold(0, u64::saturating_add);
         Self {

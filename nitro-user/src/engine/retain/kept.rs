@@ -14,8 +14,9 @@ use crate::{
         action::{LoadId, ModelPin},
         input::{StepEnd, User},
         learn::row::Run,
+        predict::order::union,
     },
-    units::{FileId, Moment, STEP},
+    units::{ByteRange, FileId, Moment, STEP},
 };
 
 /// What was evicted is not brought back before nothing more of it has gone for so long …
@@ -97,8 +98,8 @@ pub struct Kept {
     pub dropped_at: u64,
     /// Somebody is expected to load it.
     pub expected: Option<Expectation>,
-    /// The parts that somebody has read, when one load at least is known.
-    pub read: Option<BTreeSet<usize>>,
+    /// What somebody has read, in the files' order, when one load at least is known.
+    pub read: Option<Vec<Run>>,
     /// The processes that have loaded it and live.
     pub readers: BTreeMap<u32, Possession>,
     /// Processes that have it mapped, whether they were seen to load it or not.
@@ -142,19 +143,27 @@ impl Kept {
         path_of(&self.model)
     }
 
-    /// The parts worth keeping: those that were read; all, while that is not known.
-    pub fn parts(&self) -> impl Iterator<Item = usize> {
-        let count = self.model.parts.len();
-        (0..count).filter(|part| self.read.as_ref().is_none_or(|read| read.contains(part)))
+    /// What is worth keeping, as ranges of its parts: what was read; all, while that is not known.
+    pub fn spans(&self) -> Vec<(usize, ByteRange)> {
+        let parts = self.model.parts.iter().enumerate();
+        match &self.read {
+            None => parts
+                .map(|(part, known)| (part, ByteRange::new(0, known.size)))
+                .collect(),
+            Some(runs) => runs.iter().filter_map(|run| span(&self.model, run)).collect(),
+        }
     }
 
     /// Bytes of these.
     pub fn bytes(&self) -> u64 {
-        let sizes = self
-            .parts()
-            .filter_map(|part| self.model.parts.get(part))
-            .map(|part| part.size);
-        sizes.fold(0, u64::saturating_add)
+        let spans = self.spans();
+        spans.iter().map(|(_, range)| range.len()).fold(0, u64::saturating_add)
+    }
+
+    /// This was read, too.
+    pub fn was_read(&mut self, runs: Vec<Run>) {
+        let read = self.read.take().unwrap_or_default();
+        self.read = Some(union(read.into_iter().chain(runs).collect()));
     }
 
     /// Whether `file` is one of its parts.
@@ -290,6 +299,18 @@ impl Kept {
     pub const fn bytes_lost(&self) -> u64 {
         self.lost
     }
+}
+
+/// Which bytes of which part a run is; `None` where it lies outside.
+pub fn span(model: &Model, run: &Run) -> Option<(usize, ByteRange)> {
+    let (part, first) = (run.part as usize, u64::from(run.first));
+    let size = model.parts.get(part)?.size;
+    let (start, end) = (first * STEP, (first + u64::from(run.steps)) * STEP);
+    let range = ByteRange {
+        start,
+        end: end.min(size),
+    };
+    (start < size).then_some((part, range))
 }
 
 /// Where the first part of a model is.

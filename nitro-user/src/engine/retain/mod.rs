@@ -122,19 +122,13 @@ impl Retention {
         self.is_due = true;
     }
 
-    /// A load of it is over: these parts of it were read, by these processes that live.
-    pub fn load_ended(
-        &mut self,
-        now: Moment,
-        key: FileId,
-        parts: impl Iterator<Item = usize>,
-        readers: impl Iterator<Item = u32>,
-    ) {
+    /// A load of it is over: this of it was read, by these processes that live.
+    pub fn load_ended(&mut self, now: Moment, key: FileId, runs: Vec<Run>, readers: impl Iterator<Item = u32>) {
         let Some(kept) = self.kept.get_mut(&key) else { return };
         kept.loading = false;
         kept.heat.kept(now);
         self.news.insert(key);
-        kept.read.get_or_insert_default().extend(parts);
+        kept.was_read(runs);
         kept.readers
             .extend(readers.map(|process| (process, Possession::Unknown)));
         if !kept.readers.is_empty() {
@@ -308,6 +302,13 @@ impl Retention {
         };
         self.errands.values_mut().filter(of_it).for_each(Errand::close);
         self.is_due = true;
+    }
+
+    /// As far as was learned in earlier runs, this of a model is read.
+    pub fn recall_read(&mut self, key: FileId, runs: Vec<Run>) {
+        if let Some(kept) = self.kept.get_mut(&key).filter(|kept| kept.read.is_none()) {
+            kept.was_read(runs);
+        }
     }
 
     /// These pins went unasked.

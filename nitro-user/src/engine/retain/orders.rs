@@ -7,13 +7,15 @@ use super::{
     errand::{Errand, Purpose, Tally},
 };
 use crate::{
+    catalog::model::Model,
     engine::{
         action::{Action, LoadId},
         input::{Command, Item, OrderId},
+        learn::row::Run,
         load::key,
         order::Progress,
     },
-    units::{FileId, Moment},
+    units::{FileId, Moment, STEP},
 };
 
 /// Whoever waits hears no more often than this.
@@ -42,6 +44,16 @@ pub struct Order {
     told: Option<Moment>,
 }
 
+/// All of a part.
+fn whole(model: &Model, part: usize) -> Run {
+    let size = model.parts.get(part).map_or(0, |part| part.size);
+    Run {
+        part: part as u32,
+        first: 0,
+        steps: u32::try_from(size.div_ceil(STEP)).unwrap_or(u32::MAX),
+    }
+}
+
 impl Retention {
     /// Somebody wants something done.
     pub fn ordered(
@@ -68,7 +80,8 @@ impl Retention {
                 Command::Pin => {
                     let kept = self.entry(now, key, &model);
                     kept.ask_for();
-                    kept.read.get_or_insert_default().extend(parts);
+                    let whole = parts.iter().map(|part| whole(&model, *part));
+                    kept.was_read(whole.collect());
                     placed.pins.push(key);
                     self.news.insert(key);
                     continue;

@@ -18,6 +18,8 @@ pub struct Returned {
     pub task: Task,
     /// Somebody is expected to load it.
     pub expected: bool,
+    /// The kernel had taken it away.
+    pub is_return: bool,
     /// Whether anybody is told when it is used.
     pub is_watched: bool,
 }
@@ -29,6 +31,7 @@ impl Retention {
         let returned = Returned {
             task: errand.purpose.task(),
             expected: errand.purpose == Purpose::Expected,
+            is_return: errand.purpose == Purpose::Return,
             is_watched: errand.model.parts.get(outcome.part).is_some_and(Part::is_watched),
         };
         errand.outcome(outcome);

@@ -83,6 +83,7 @@ impl World<'_> {
                 // Its page cache can be taken back, but for what is locked.
                 return Some(Input::Memory(MachineMemory {
                     available: ByteCount(self.cache.available()),
+                    free: ByteCount(self.cache.free()),
                     reclaimed: ByteCount(self.report.evicted_bytes),
                     ..MachineMemory::default()
                 }));

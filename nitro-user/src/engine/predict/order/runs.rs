@@ -43,6 +43,22 @@ pub fn bridge(runs: &mut Vec<Run>) {
     }
 }
 
+/// The steps of all these runs, which may overlap, in the order of the file; not too many runs.
+pub fn union(mut runs: Vec<Run>) -> Vec<Run> {
+    runs.sort_unstable_by_key(|run| (run.part, run.first));
+    let mut joined: Vec<Run> = Vec::with_capacity(runs.len());
+    for run in runs {
+        match joined.last_mut() {
+            Some(last) if last.part == run.part && run.first <= last.first + last.steps => {
+                last.steps = last.steps.max(run.first + run.steps - last.first);
+            }
+            _ => joined.push(run),
+        }
+    }
+    bridge(&mut joined);
+    joined
+}
+
 /// The same steps in the order of the file.
 pub fn ascending(runs: &[Run]) -> Vec<Run> {
     let mut sorted = runs.to_vec();
