@@ -21,7 +21,7 @@ use serde_json::json;
 
 use super::{
     Check, Part, Progress,
-    stage::{Stage, await_pins, await_that, bytes, present},
+    stage::{Stage, await_pins, await_that, bytes, in_kib, present},
     table,
 };
 use crate::{
@@ -224,7 +224,7 @@ fn one(stage: &Stage, size: u64, with: bool) -> Result<Trial> {
     let before = group.limits.memory()?.used()?;
     let model = bytes(&stage.model)?;
     let agent = with.then(|| {
-        let agent = stage.agent(&[&stage.model]).arg("--pin").arg(model.to_string());
+        let agent = stage.agent(&[&stage.model]).arg("--pin").arg(in_kib(model));
         agent.start(Some(&group.limits))
     });
     let agent = agent.transpose()?;
@@ -274,8 +274,8 @@ fn gives_way(stage: &Stage, rate: Option<u64>) -> Result<Way> {
     let agent = stage
         .agent(&[&stage.model, &stage.large])
         .arg("--pin")
-        .arg(model.to_string());
-    let agent = agent.arg("--memory").arg((stage.limit / 10 * 9).to_string());
+        .arg(in_kib(model));
+    let agent = agent.arg("--memory").arg(in_kib(stage.limit / 10 * 9));
     let agent = agent.start(Some(&group.limits))?;
     group.load_fast(&stage.model)?;
     await_pins(&agent, model)?;

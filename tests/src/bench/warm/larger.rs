@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     Check, Part, Progress, percent, ratio, seconds,
-    stage::{Group, Stage, await_pins, bytes},
+    stage::{Group, Stage, await_pins, bytes, in_kib},
     table,
 };
 use crate::{bench::in_turns, readers::Kind, stats};
@@ -138,7 +138,7 @@ pub fn twice(stage: &Stage, readers: &[Kind], pairs: usize, progress: &Progress)
             progress.step(format!("two-passes × {}: pair {}", kind.name(), pair + 1));
             let group = stage.group(Some(stage.limit))?;
             let agent = with.then(|| {
-                let agent = stage.agent(&[&stage.large]).arg("--pin").arg(pin.to_string());
+                let agent = stage.agent(&[&stage.large]).arg("--pin").arg(in_kib(pin));
                 agent.start(Some(&group.limits))
             });
             let agent = agent.transpose()?;

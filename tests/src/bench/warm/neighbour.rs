@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{
     Check, Part, Progress, percent, ratio, seconds,
-    stage::{Group, Stage, await_pins, await_that, bytes, present},
+    stage::{Group, Stage, await_pins, await_that, bytes, in_kib, present},
     table,
 };
 use crate::{
@@ -194,8 +194,8 @@ fn beside(stage: &Stage, limited: Limited, with: bool) -> Result<Run> {
     let agents = outside.as_ref().unwrap_or(&own);
     let agent = with.then(|| {
         let agent = stage.agent(&stage.several.iter().map(PathBuf::as_path).collect::<Vec<_>>()[..1]);
-        let agent = agent.arg("--memory").arg((stage.limit / 2).to_string());
-        let agent = agent.arg("--pin").arg((stage.limit / 4).to_string());
+        let agent = agent.arg("--memory").arg(in_kib(stage.limit / 2));
+        let agent = agent.arg("--pin").arg(in_kib(stage.limit / 4));
         agent.start(Some(&agents.limits))
     });
     let agent = agent.transpose()?;
@@ -245,7 +245,7 @@ fn run_worker(stage: &Stage, group: &IoLimit) -> Result<Work> {
     let [files, own] = [FILES, OWN].map(|share| (stage.limit / 100 * share).to_string());
     let words = [
         "worker".as_ref(),
-        stage.others.as_os_str(),
+        stage.large.as_os_str(),
         OsStr::new(&files),
         OsStr::new(&own),
     ];

@@ -11,7 +11,7 @@ use super::{
     Check, Part, Progress,
     hog::Hog,
     percent, ratio, seconds,
-    stage::{Stage, await_pins, await_that, bytes, present},
+    stage::{Stage, await_pins, await_that, bytes, in_kib, present},
     table,
 };
 use crate::{bench::in_turns, readers::Kind, stats, sys::drop_pages};
@@ -55,8 +55,8 @@ pub fn pinned(stage: &Stage, readers: &[Kind], pairs: usize, progress: &Progress
             progress.step(format!("reload-pinned × {}: pair {}", kind.name(), pair + 1));
             let group = stage.group(Some(stage.limit))?;
             let agent = with.then(|| {
-                let agent = stage.agent(&[&stage.model]).arg("--pin").arg(size.to_string());
-                let agent = agent.arg("--memory").arg((stage.limit / 4 * 3).to_string());
+                let agent = stage.agent(&[&stage.model]).arg("--pin").arg(in_kib(size));
+                let agent = agent.arg("--memory").arg(in_kib(stage.limit / 4 * 3));
                 agent.start(Some(&group.limits))
             });
             let agent = agent.transpose()?;
@@ -65,7 +65,7 @@ pub fn pinned(stage: &Stage, readers: &[Kind], pairs: usize, progress: &Progress
             if let Some(agent) = &agent {
                 await_pins(agent, size)?;
             }
-            group.load_fast(&stage.others)?;
+            group.load_fast(&stage.large)?;
             let resident = present(&stage.model)? as f64 / size as f64;
             let seconds = group.load(kind, &stage.model)?.seconds;
             let cached = group.cached(kind, &stage.model)?;

@@ -20,7 +20,7 @@ use crate::{
     readers::{self, Kind, Reader, Report},
     stats,
     sys::FreeMemory,
-    tree::{gguf, series},
+    tree::gguf,
 };
 
 /// What the group may have of the device.
@@ -46,12 +46,10 @@ pub struct Stage {
     pub limit: u64,
     /// Two fifths of that.
     pub model: PathBuf,
-    /// Twice as much.
+    /// Twice as much as the limit; a stranger's files, where it is not watched.
     pub large: PathBuf,
     /// Half of it, in several models.
     pub several: Vec<PathBuf>,
-    /// Twice as much, which nobody watches.
-    pub others: PathBuf,
     disk: TestDisk,
     _memory: FreeMemory,
 }
@@ -66,7 +64,7 @@ impl Stage {
     /// Makes the disk and writes everything.
     pub fn new(base: &Path, agent: PathBuf, limit: u64) -> Result<Self> {
         let (model, each) = (limit / 5 * 2, limit / 2 / SEVERAL);
-        let disk = TestDisk::new(base, 5 * limit + limit / 8 + (512 << 20))?;
+        let disk = TestDisk::new(base, 3 * limit + limit / 8 + (512 << 20))?;
         let single = |name: &str, seed, bytes| -> Result<PathBuf> {
             Ok(gguf::single(&disk.path().join(name), name, seed, bytes)?
                 .files
@@ -85,13 +83,10 @@ impl Stage {
             model: single("model", 1, model)?,
             large: single("large", 2, 2 * limit)?,
             several,
-            others: series::numbered(&disk.path().join("others"), "data", 3, 1, 2 * limit)?
-                .files
-                .remove(0),
             _memory: {
                 // First, so that there is free memory to keep.
                 disk.drop_caches()?;
-                FreeMemory::keep(2 * limit).context("keep memory for the models")?
+                FreeMemory::keep(limit + limit / 4).context("keep memory for the models")?
             },
             disk,
         };
@@ -189,6 +184,11 @@ pub fn bytes(path: &Path) -> Result<u64> {
     Ok(data.len())
 }
 
+/// A size as the agent's options take it, up to the next KiB.
+pub fn in_kib(bytes: u64) -> String {
+    format!("{}KiB", bytes.div_ceil(1024))
+}
+
 /// Bytes of it in the page cache, at most its size.
 pub fn present(path: &Path) -> Result<u64> {
     let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
@@ -199,8 +199,16 @@ pub fn present(path: &Path) -> Result<u64> {
 
 /// Waits until so many bytes are locked.
 pub fn await_pins(agent: &AgentProcess, bytes: u64) -> Result<Duration> {
-    await_that("the pins", || Ok(agent.keeper().is_some_and(|(_, held)| held >= bytes)))
-        .with_context(|| agent.lines().into_iter().rev().take(5).collect::<Vec<_>>().join("\n"))
+    let are_there = || Ok(agent.keeper().is_some_and(|(_, held)| held >= bytes));
+    await_that("the pins", are_there).with_context(|| {
+        let status = agent.ask("status").unwrap_or_default();
+        format!(
+            "{} is wanted, and the agent says: {} {}",
+            ByteCount(bytes),
+            status["pressure"],
+            status["kept"]
+        )
+    })
 }
 
 /// Waits for something that the agent does when it has time; how long it took.
