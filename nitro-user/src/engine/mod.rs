@@ -46,7 +46,7 @@ use self::{
     plan::{
         budget::Budget,
         device::Device,
-        pressure::{Pressure, Strain},
+        pressure::{Own, Pressure, Strain},
     },
     retain::Retention,
 };
@@ -102,8 +102,8 @@ pub struct Engine {
     devices: BTreeMap<u32, Device>,
     budget: Budget,
     pressure: Pressure,
-    /// Bytes brought in since memory was asked for.
-    gained: u64,
+    /// What was brought in since memory was asked for.
+    own: Own,
     /// For whom what is held was warmed, where their loads have ended.
     holdings: Holdings,
     retention: Retention,
@@ -133,7 +133,7 @@ impl Engine {
         let retention = Retention::new(policy.retain);
         Self {
             pressure: Pressure::new(policy.reserve),
-            gained: 0,
+            own: Own::default(),
             policy,
             library: Library::default(),
             loads: BTreeMap::new(),
@@ -315,6 +315,7 @@ impl Engine {
         // Pages that a reader of whom nothing else is known brings in are somebody's buffered reads.
         let key = load::key(&description.model, access.file);
         if access.kind == AccessKind::Brought {
+            self.own.brought += access.range.len();
             let load = self.by_model.get(&key).and_then(|id| self.loads.get(id));
             if !load.is_some_and(|load| load.readers.contains(access.process)) {
                 return;
@@ -407,7 +408,7 @@ impl Engine {
         if let Some(device) = self.devices.get_mut(&outcome.device) {
             device.completed(outcome);
         }
-        self.gained += outcome.gained();
+        self.own.gained += outcome.gained();
         match self.loads.get_mut(&outcome.load) {
             Some(load) => {
                 // The first of a load's steps in flight says it for all.

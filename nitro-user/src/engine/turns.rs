@@ -24,13 +24,13 @@ impl Engine {
     pub(super) fn memory(&mut self, now: Moment, memory: MachineMemory, actions: &mut Vec<Action>) {
         let before = self.pressure.strain(now);
         let own = Own {
-            gained: std::mem::take(&mut self.gained),
             idle: self.devices.values().all(|device| device.in_flight() == 0),
+            ..std::mem::take(&mut self.own)
         };
         self.pressure.told(now, memory, own);
         let strain = self.pressure.strain(now);
         self.retention.stir();
-        if strain >= Strain::Stalls {
+        if self.pressure.presses(now) {
             self.retention.strained(now, strain, self.pressure.missing(), actions);
         }
         if strain > before {

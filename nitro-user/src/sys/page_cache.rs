@@ -247,10 +247,18 @@ pub fn wait(file: &File, at: u64) -> io::Result<()> {
             offset,
         )?
     };
-    // SAFETY: the mapping made above, whole.
-    let done = unsafe {
-        madvise(mapping, size.get(), MmapAdvise::MADV_RANDOM)
-            .and_then(|()| madvise(mapping, size.get(), MmapAdvise::MADV_POPULATE_READ))
+    let mut looked = 0u8;
+    // SAFETY: the mapping made above, of one page, and one byte for it.
+    let is_known = unsafe { libc::mincore(mapping.as_ptr(), size.get(), &raw mut looked) } == 0;
+    // To the kernel a page that it fills in for us was used, and its whole folio with it; what was used twice it prefers to others' pages. So what is there is left alone.
+    let done = if is_known && looked & 1 == 1 {
+        Ok(())
+    } else {
+        // SAFETY: the mapping made above, whole.
+        unsafe {
+            madvise(mapping, size.get(), MmapAdvise::MADV_RANDOM)
+                .and_then(|()| madvise(mapping, size.get(), MmapAdvise::MADV_POPULATE_READ))
+        }
     };
     // SAFETY: the mapping made above, of that size, not used afterwards.
     unsafe { munmap(mapping, size.get())? };

@@ -31,6 +31,9 @@ pub struct World {
     pub now: Moment,
     pub available: u64,
     pub stalled: Duration,
+    /// Under a limit of the agent's own.
+    pub room: Option<u64>,
+    pub restored: u64,
     pub models: BTreeMap<u64, Arc<Model>>,
     pub there: BTreeSet<(u64, u64)>,
     pub locked: BTreeMap<ModelPin, BTreeSet<(u64, u64)>>,
@@ -91,6 +94,8 @@ impl World {
             now: Moment(1_000_000_000),
             available: 64 << 30,
             stalled: Duration::ZERO,
+            room: None,
+            restored: 0,
             models: models.map(|(inode, parts)| (inode, model(inode, parts))).into(),
             there: BTreeSet::new(),
             locked: BTreeMap::new(),
@@ -183,6 +188,8 @@ impl World {
                     Action::AskMemory => inputs.push_back(Input::Memory(MachineMemory {
                         available: ByteCount(self.available),
                         stalled: self.stalled,
+                        room: self.room.map(ByteCount),
+                        restored: ByteCount(self.restored),
                         ..MachineMemory::default()
                     })),
                     Action::Warm {

@@ -82,6 +82,16 @@ impl MemoryLimit {
         text.trim().parse().context("what a group uses")
     }
 
+    /// Bytes of these that are no pages of files, which would go for others.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn own(&self) -> Result<u64> {
+        let files = ["inactive_file", "active_file"].map(|name| self.counter("memory.stat", name));
+        let files: u64 = files.into_iter().sum::<Result<_>>()?;
+        Ok(self.used()?.saturating_sub(files))
+    }
+
     /// Bytes of files that had been evicted and were read again by a member (`workingset_refault_file`, Linux 5.9).
     ///
     /// # Errors

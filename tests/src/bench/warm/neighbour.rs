@@ -37,7 +37,7 @@ const SLACK: f64 = 0.01;
 const FILES: u64 = 60;
 const OWN: u64 = 25;
 /// So often it goes through all of it.
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 100;
 /// What the agent has when the neighbour begins, of its ceiling.
 const FULL: f64 = 0.9;
 
