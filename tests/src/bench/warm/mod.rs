@@ -81,8 +81,8 @@ impl Cell {
             Self::ReloadReturned => 14.0,
             Self::TwiceTheLimit => 22.0 * readers,
             Self::TwoPasses => 30.0 * readers,
-            Self::Neighbour => 40.0,
-            Self::Hog => 40.0,
+            Self::Neighbour => 55.0,
+            Self::Hog => 60.0,
         }
     }
 

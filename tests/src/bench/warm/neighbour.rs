@@ -36,8 +36,8 @@ const SLACK: f64 = 0.01;
 /// Of the limit, in hundredths: files that the neighbour works on, and memory of its own.
 const FILES: u64 = 60;
 const OWN: u64 = 25;
-/// So often it goes through all of it.
-const ROUNDS: usize = 100;
+/// So often it goes through all of it: ten seconds or so. What it loses until the agent has noticed, it loses once.
+const ROUNDS: usize = 300;
 /// What the agent has when the neighbour begins, of its ceiling.
 const FULL: f64 = 0.9;
 
@@ -129,6 +129,7 @@ pub fn run(stage: &Stage, pairs: usize, progress: &Progress) -> Result<Part> {
         "without s",
         "with s",
         "with / without",
+        "lost s",
         "read again: without, with",
         "refaults: without, with",
         "the agent holds: before, after",
@@ -155,6 +156,13 @@ pub fn run(stage: &Stage, pairs: usize, progress: &Progress) -> Result<Part> {
             seconds(&slow),
             seconds(&fast),
             over_text.clone(),
+            seconds(
+                &fast
+                    .iter()
+                    .zip(&slow)
+                    .map(|(with, without)| with - without)
+                    .collect::<Vec<_>>(),
+            ),
             format!("{}, {}", percent(before, files), percent(after, files)),
             format!("{}, {}", percent(plain, files), percent(helped, files)),
             format!(
