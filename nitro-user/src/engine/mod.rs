@@ -314,8 +314,8 @@ impl Engine {
         };
         // Pages that a reader of whom nothing else is known brings in are somebody's buffered reads.
         let key = load::key(&description.model, access.file);
+        self.own.read += access.range.len();
         if access.kind == AccessKind::Brought {
-            self.own.brought += access.range.len();
             let load = self.by_model.get(&key).and_then(|id| self.loads.get(id));
             if !load.is_some_and(|load| load.readers.contains(access.process)) {
                 return;

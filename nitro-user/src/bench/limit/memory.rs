@@ -82,12 +82,12 @@ impl MemoryLimit {
         text.trim().parse().context("what a group uses")
     }
 
-    /// Bytes of these that are no pages of files, which would go for others.
+    /// Bytes of these that are no pages of files: neither such as would go for others, nor such as are locked.
     ///
     /// # Errors
     /// When the kernel does not tell.
     pub fn own(&self) -> Result<u64> {
-        let files = ["inactive_file", "active_file"].map(|name| self.counter("memory.stat", name));
+        let files = ["inactive_file", "active_file", "unevictable"].map(|name| self.counter("memory.stat", name));
         let files: u64 = files.into_iter().sum::<Result<_>>()?;
         Ok(self.used()?.saturating_sub(files))
     }

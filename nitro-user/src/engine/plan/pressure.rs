@@ -80,8 +80,10 @@ impl Strain {
 pub struct Own {
     /// Bytes that it brought in.
     pub gained: u64,
-    /// Bytes of watched files that anybody did, the agent included, where the kernel tells.
-    pub brought: u64,
+    /// Bytes of watched files that somebody read.
+    pub read: u64,
+    /// Bytes that are being brought in: the kernel has counted them, and no outcome has.
+    pub on_its_way: u64,
     /// Nothing of it was on its way.
     pub idle: bool,
 }
@@ -148,8 +150,9 @@ impl Pressure {
         let time = now.since(at);
         let share = |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() / time.as_secs_f64();
         let rate = |after: ByteCount, before: ByteCount| {
-            // What is brought in may be what had gone, and something else goes for it. A model that is read again is what all this is for.
-            let ours = own.gained.max(own.brought);
+            // What is brought in may be what had gone, and something else goes for it. And a model that is read again is what all this is for. Rather too much than too little: these
+            // are counted elsewhere, and at other moments.
+            let ours = own.gained + own.read + own.on_its_way;
             let others = after.0.saturating_sub(before.0).saturating_sub(ours);
             Rate::over(others, time)
         };
@@ -315,8 +318,8 @@ mod tests {
                 told(5 * GIB + (4 << 20)),
                 Own {
                     gained,
-                    brought: 0,
                     idle: true,
+                    ..Own::default()
                 },
             );
             assert_eq!(pressure.strain(at(250)), strain);
@@ -333,15 +336,12 @@ mod tests {
             ..available(64 * GIB)
         };
         let room = Some(ByteCount(GIB));
-        for (room, brought, presses) in [(room, 0, true), (None, 0, false), (room, 4 << 20, false)] {
+        for (room, read, presses) in [(room, 0, true), (None, 0, false), (room, 4 << 20, false)] {
             let mut pressure = Pressure::new(ByteCount(GIB));
             pressure.told(at(0), told(room, GIB), Own::default());
-            let own = Own {
-                brought,
-                ..Own::default()
-            };
+            let own = Own { read, ..Own::default() };
             pressure.told(at(250), told(room, GIB + (4 << 20)), own);
-            assert_eq!(pressure.presses(at(250)), presses, "{room:?}, {brought}");
+            assert_eq!(pressure.presses(at(250)), presses, "{room:?}, {read}");
             assert!(!pressure.presses(at(1250)));
         }
     }

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// What hogs leave of the limit, in MiB.
-const LEFT: [u64; 9] = [256, 128, 96, 64, 48, 32, 24, 16, 8];
+const LEFT: [u64; 8] = [256, 128, 64, 48, 32, 24, 16, 8];
 /// How long one is watched once it has all.
 const HELD: Duration = Duration::from_secs(1);
 
@@ -226,13 +226,11 @@ fn one(stage: &Stage, size: u64, with: bool) -> Result<Trial> {
         agent.start(Some(&group.limits))
     });
     let agent = agent.transpose()?;
-    let mut trial = Trial {
-        agent: group.limits.memory()?.own()?,
-        ..Trial::default()
-    };
+    let mut trial = Trial::default();
     group.load_fast(&stage.model)?;
     if let Some(agent) = &agent {
         await_pins(agent, model)?;
+        trial.agent = group.limits.memory()?.own()?;
     }
     let mut hog = Hog::start(stage, &group.limits, size)?;
     let has_all = hog.has_all()?;
@@ -298,6 +296,8 @@ fn gives_way(stage: &Stage, rate: Option<u64>) -> Result<Way> {
                 let is_there = hog.has_all()?;
                 let has_all = Instant::now();
                 thread::sleep(AFTER);
+                // When its memory is free again what was put off goes on.
+                over.store(true, Ordering::Relaxed);
                 Ok((hog.end()? && is_there, has_all))
             });
             over.store(true, Ordering::Relaxed);

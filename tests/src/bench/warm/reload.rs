@@ -25,7 +25,7 @@ const RETURNED: f64 = 1.2;
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Reload {
     seconds: f64,
-    /// The same once more, and again: with everything cached.
+    /// The same once more, and again, in the same run: with everything cached.
     cached: f64,
     /// Share of the model in memory before, 0–1.
     resident: f64,
@@ -42,7 +42,8 @@ pub fn pinned(stage: &Stage, readers: &[Kind], pairs: usize, progress: &Progress
         "in memory before: without, with",
         "without s",
         "with s",
-        "cached s",
+        "then cached: without s",
+        "with s",
         "device s",
         "with / cached",
         "without / with",
@@ -78,8 +79,7 @@ pub fn pinned(stage: &Stage, readers: &[Kind], pairs: usize, progress: &Progress
         };
         let (without, with): (Vec<_>, Vec<_>) = in_turns(pairs, once)?.into_iter().unzip();
         let [slow, fast] = [&without, &with].map(|all| of(all, |load| load.seconds));
-        // The plain kernel's: what the agent costs a load of what is there counts, too.
-        let cached = of(&without, |load| load.cached);
+        let [plain, cached] = [&without, &with].map(|all| of(all, |load| load.cached));
         let ((over, over_text), (_, gain)) = (ratio(&fast, &cached), ratio(&slow, &fast));
         let [before, after] = [&without, &with].map(|all| stats::median(&of(all, |load| load.resident)));
         table.add_row([
@@ -87,6 +87,7 @@ pub fn pinned(stage: &Stage, readers: &[Kind], pairs: usize, progress: &Progress
             format!("{:.0} %, {:.0} %", 100.0 * before, 100.0 * after),
             seconds(&slow),
             seconds(&fast),
+            seconds(&plain),
             seconds(&cached),
             format!("{device:.3}"),
             over_text.clone(),

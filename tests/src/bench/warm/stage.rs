@@ -35,8 +35,8 @@ pub const SEVERAL: u64 = 8;
 /// How long the agent may take for what it does when it has time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// O_DIRECT loads behind a device's figure.
-const REFERENCES: usize = 3;
+/// Loads behind a figure of the device's, or of the cache's.
+const REFERENCES: usize = 5;
 
 /// The disk, and what is on it.
 pub struct Stage {
