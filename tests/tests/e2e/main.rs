@@ -27,6 +27,7 @@ mod doctor;
 mod fanotify;
 mod file_systems;
 mod following;
+mod gently;
 mod idle;
 mod installed;
 mod killed;

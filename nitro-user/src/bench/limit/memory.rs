@@ -92,6 +92,14 @@ impl MemoryLimit {
         Ok(self.used()?.saturating_sub(files))
     }
 
+    /// Bytes of files that the kernel takes for often used.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn used_often(&self) -> Result<u64> {
+        self.counter("memory.stat", "active_file")
+    }
+
     /// Bytes of files that had been evicted and were read again by a member (`workingset_refault_file`, Linux 5.9).
     ///
     /// # Errors
