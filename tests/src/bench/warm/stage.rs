@@ -109,6 +109,7 @@ impl Stage {
     pub fn group(&self, memory: Option<u64>) -> Result<Group<'_>> {
         let limits = memory.map_or_else(IoLimit::new, IoLimit::with_memory)?;
         self.disk.limit(&limits, DEVICE)?;
+        self.disk.remount()?;
         self.disk.drop_caches()?;
         Ok(Group { limits, stage: self })
     }
