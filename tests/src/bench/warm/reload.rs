@@ -68,6 +68,14 @@ pub fn pinned(stage: &Stage, readers: &[Kind], pairs: usize, progress: &Progress
             }
             group.load_fast(&stage.large)?;
             let resident = present(&stage.model)? as f64 / size as f64;
+            if let Some(agent) = agent.as_ref().filter(|_| resident < 0.99) {
+                let last = agent.lines().into_iter().rev().take(4).collect::<Vec<_>>();
+                progress.say(&format!(
+                    "the pins went: {} {}",
+                    agent.ask("status")?["pressure"],
+                    last.join("\n")
+                ));
+            }
             let seconds = group.load(kind, &stage.model)?.seconds;
             let cached = group.cached(kind, &stage.model)?;
             agent.map(|agent| agent.stop()?.served()).transpose()?;
