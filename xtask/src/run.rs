@@ -26,7 +26,7 @@ pub fn bench(forwarded: &Forwarded) -> Result<()> {
     let bench = built("nitro-tests", "nitro-bench")?;
     let Some((which, rest)) = forwarded.arguments.split_first() else {
         bail!(
-            "which bench? `cargo xtask bench cold`, `cost`, `storm`, `latency`, `idle`, `neighbours`, `predict` or `sim`; each has --help"
+            "which bench? `cargo xtask bench cold`, `cost`, `storm`, `latency`, `idle`, `neighbours`, `warm`, `trace`, `predict` or `sim`; each has --help"
         );
     };
     run(elevated(bench).arg(which).arg("--agent").arg(agent).args(rest))

@@ -337,6 +337,14 @@ impl AgentProcess {
         Ok(status_field(&format!("/proc/{}/status", self.pid()?), "VmRSS:")? * 1024)
     }
 
+    /// The process that holds its pins, and the bytes locked there; the one that holds most, if there are several.
+    pub fn keeper(&self) -> Option<(u32, u64)> {
+        let agent = self.pid().ok()?;
+        let keepers = children(agent).into_iter().flat_map(children);
+        let all = keepers.map(|keeper| (keeper, locked_by(keeper)));
+        all.filter(|(_, locked)| *locked > 0).max_by_key(|(_, locked)| *locked)
+    }
+
     /// How often its threads went to sleep of their own accord, summed over those alive.
     ///
     /// # Errors
@@ -446,6 +454,24 @@ impl Drop for AgentProcess {
             sweep::complain(&format!("{error:#}"));
         }
     }
+}
+
+/// Bytes that a process has locked; none when it has ended.
+pub fn locked_by(process: u32) -> u64 {
+    status_field(&format!("/proc/{process}/status"), "VmLck:").unwrap_or(0) * 1024
+}
+
+/// Processes that a process has started, by any of its threads; none when it has ended.
+fn children(process: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let of_thread = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+    let all = threads.map(of_thread).collect::<Vec<_>>().join(" ");
+    all.split_whitespace()
+        .filter_map(|number| number.parse().ok())
+        .collect()
 }
 
 /// The number behind a name in a `/proc/…/status` file.

@@ -71,6 +71,7 @@ pub struct TestDisk {
     device: PathBuf,
     number: DeviceNumber,
     direct: bool,
+    format: Format,
     // Last: its drop removes the image, when nothing holds it any more.
     dir: ScratchDir,
 }
@@ -104,6 +105,7 @@ impl TestDisk {
             device,
             number: (0, 0),
             direct: false,
+            format,
             dir,
         };
         disk.number = disk.read_number()?;
@@ -111,17 +113,30 @@ impl TestDisk {
         let mut mkfs = tools::command(&format!("mkfs.{}", format.name()));
         tools::run(mkfs.args(format.options()).arg(&disk.device))?;
         fs::create_dir(&disk.mount_point).with_context(|| format!("create {}", disk.mount_point.display()))?;
+        disk.mount()?;
+        disk.set_read_ahead_kb(READ_AHEAD_KB)?;
+        Ok(disk)
+    }
+
+    fn mount(&self) -> Result<()> {
         sweep::rest_if_interrupted();
         mount(
-            Some(&disk.device),
-            &disk.mount_point,
-            Some(format.name()),
+            Some(&self.device),
+            &self.mount_point,
+            Some(self.format.name()),
             MsFlags::MS_NOATIME,
             None::<&str>,
         )
-        .with_context(|| format!("mount {} on {}", disk.device.display(), disk.mount_point.display()))?;
-        disk.set_read_ahead_kb(READ_AHEAD_KB)?;
-        Ok(disk)
+        .with_context(|| format!("mount {} on {}", self.device.display(), self.mount_point.display()))
+    }
+
+    /// Mounts it anew: dropped caches leave the kernel's notes of what was evicted from each file, and to it what is read for the first time then had to be read again.
+    ///
+    /// # Errors
+    /// When somebody uses it, or the mount fails.
+    pub fn remount(&self) -> Result<()> {
+        sweep::unmount(&self.mount_point);
+        self.mount()
     }
 
     /// Its mount point.

@@ -3,6 +3,8 @@
 //! Reader and agent enter the same group: what the agent reads is paid from the same allowance. The kernel counts bios after
 //! they were split at the device's limits, so scattered 4 KiB pages cost more operations than one large folio.
 
+mod memory;
+
 use std::{
     fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
@@ -12,6 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+pub use self::memory::MemoryLimit;
 use super::{scratch, sweep};
 use crate::sys::measure;
 
@@ -58,6 +61,8 @@ enum Version {
 /// container, would lose its limits without a word, and a controller that nobody uses costs nothing.
 #[derive(Debug)]
 pub struct IoLimit {
+    // Before the group: of version 2 it is the same.
+    memory: Option<MemoryLimit>,
     group: PathBuf,
     version: Version,
 }
@@ -73,18 +78,35 @@ impl IoLimit {
         let parent = match version {
             Version::One => V1,
             Version::Two => {
-                // A controller works in a group only when its parent hands it down.
-                let control = Path::new(V2).join("cgroup.subtree_control");
-                let before = fs::read_to_string(&control).context("controllers of child groups")?;
-                if !before.split_whitespace().any(|controller| controller == "io") {
-                    fs::write(&control, "+io").context("hand the io controller to child groups")?;
-                }
+                hand_down("io")?;
                 V2
             }
         };
         let group = Path::new(parent).join(scratch::unique_name()?);
         fs::create_dir(&group).with_context(|| format!("create the group {}", group.display()))?;
-        Ok(Self { group, version })
+        Ok(Self {
+            memory: None,
+            group,
+            version,
+        })
+    }
+
+    /// Makes a group whose members may take so much memory, page cache included, and swap none of it.
+    ///
+    /// # Errors
+    /// As [`IoLimit::new`]; when no hierarchy can limit memory here.
+    pub fn with_memory(bytes: u64) -> Result<Self> {
+        let mut group = Self::new()?;
+        group.memory = Some(MemoryLimit::new(bytes, &group.group)?);
+        Ok(group)
+    }
+
+    /// Its limit of memory.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn memory(&self) -> Result<&MemoryLimit> {
+        self.memory.as_ref().context("the group has no limit of memory")
     }
 
     /// Its directory; of version 2 the other controllers' files are there, too.
@@ -156,12 +178,13 @@ impl IoLimit {
     /// # Errors
     /// When the group cannot be opened.
     pub fn join(&self, command: &mut Command) -> Result<()> {
-        let path = self.group.join("cgroup.procs");
-        let procs: File = OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("open {}", path.display()))?;
-        measure::enter_before_exec(command, vec![procs]);
+        let memory = self.memory.as_ref().and_then(MemoryLimit::entrance);
+        let entrances = [self.group.join("cgroup.procs")].into_iter().chain(memory);
+        let open = |path: PathBuf| -> Result<File> {
+            let procs = OpenOptions::new().write(true).open(&path);
+            procs.with_context(|| format!("open {}", path.display()))
+        };
+        measure::enter_before_exec(command, entrances.map(open).collect::<Result<_>>()?);
         Ok(())
     }
 
@@ -198,8 +221,19 @@ fn version() -> Result<Version> {
 }
 
 /// Directories in which groups of a bench can be found.
-pub fn group_parents() -> [PathBuf; 2] {
-    [PathBuf::from(V1), PathBuf::from(V2)]
+pub fn group_parents() -> [PathBuf; 3] {
+    [V1, memory::V1, V2].map(PathBuf::from)
+}
+
+/// A controller works in a group of version 2 only when its parent hands it down.
+fn hand_down(controller: &str) -> Result<()> {
+    let control = Path::new(V2).join("cgroup.subtree_control");
+    let before = fs::read_to_string(&control).context("controllers of child groups")?;
+    if !before.split_whitespace().any(|word| word == controller) {
+        fs::write(&control, format!("+{controller}"))
+            .with_context(|| format!("hand the {controller} controller to child groups"))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ pub struct MachineMemory {
     pub devices_stalled: Duration,
     /// Bytes that the kernel has taken back, for the machine or for a cgroup.
     pub reclaimed: ByteCount,
-    /// Bytes of files that it took from somebody's working set and that had to be read again.
+    /// Bytes of files that it took from somebody's working set and that had to be read again; under a limit of the agent's own memory cgroup, all that had to be there.
     pub restored: ByteCount,
 }
 

@@ -50,7 +50,7 @@ use self::{
     plan::{
         budget::Budget,
         device::Device,
-        pressure::{Pressure, Strain},
+        pressure::{Own, Pressure, Strain},
     },
     retain::Retention,
 };
@@ -108,8 +108,8 @@ pub struct Engine {
     devices: BTreeMap<u32, Device>,
     budget: Budget,
     pressure: Pressure,
-    /// Bytes brought in since memory was asked for.
-    gained: u64,
+    /// What was brought in since memory was asked for.
+    own: Own,
     /// For whom what is held was warmed, where their loads have ended.
     holdings: Holdings,
     retention: Retention,
@@ -141,7 +141,7 @@ impl Engine {
         let retention = Retention::new(policy.retain);
         Self {
             pressure: Pressure::new(policy.reserve),
-            gained: 0,
+            own: Own::default(),
             policy,
             library: Library::default(),
             loads: BTreeMap::new(),
@@ -319,6 +319,7 @@ impl Engine {
         };
         // Pages that a reader of whom nothing else is known brings in are somebody's buffered reads.
         let key = load::key(&description.model, access.file);
+        self.own.read += access.range.len();
         if access.kind == AccessKind::Brought {
             let load = self.by_model.get(&key).and_then(|id| self.loads.get(id));
             if !load.is_some_and(|load| load.readers.contains(access.process)) {

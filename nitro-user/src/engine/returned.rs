@@ -16,7 +16,7 @@ impl Engine {
         if let Some(device) = self.devices.get_mut(&outcome.device) {
             device.completed(outcome);
         }
-        self.gained += outcome.gained();
+        self.own.gained += outcome.gained();
         match self.loads.get_mut(&outcome.load) {
             Some(load) => {
                 // The first of a load's steps in flight says it for all.

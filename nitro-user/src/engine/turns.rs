@@ -5,7 +5,10 @@ use super::{
     action::{Action, LoadId},
     input::MachineMemory,
     load::Load,
-    plan::pressure::{Own, Strain},
+    plan::{
+        device::Device,
+        pressure::{Own, Strain},
+    },
 };
 use crate::units::{Moment, STEP};
 
@@ -23,9 +26,11 @@ impl Engine {
     /// The machine's memory is so and so.
     pub(super) fn memory(&mut self, now: Moment, memory: MachineMemory, actions: &mut Vec<Action>) {
         let before = self.pressure.strain(now);
+        let on_its_way = self.devices.values().map(Device::in_flight).sum();
         let own = Own {
-            gained: std::mem::take(&mut self.gained),
-            idle: self.devices.values().all(|device| device.in_flight() == 0),
+            idle: on_its_way == 0,
+            on_its_way,
+            ..std::mem::take(&mut self.own)
         };
         self.pressure.told(now, memory, own);
         let strain = self.pressure.strain(now);
@@ -33,7 +38,7 @@ impl Engine {
         if strain != Strain::None {
             self.retention.look_soon(now);
         }
-        if strain >= Strain::Stalls {
+        if self.pressure.presses(now) {
             self.retention.strained(now, strain, self.pressure.missing(), actions);
         }
         if strain > before {

@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::page_size;
 use crate::units::ByteCount;
 
 /// Mount points of version 2, alone and beside version 1, and of the memory controller of version 1, below the root: where systemd and every distribution put them.
@@ -47,6 +48,14 @@ impl Version {
         match self {
             Self::One => &["memory.limit_in_bytes"],
             Self::Two => &["memory.max", "memory.high"],
+        }
+    }
+
+    /// In `memory.stat`: pages of files that were evicted and read again, in the cgroup and below it (Linux 5.9).
+    const fn refaults(self) -> &'static str {
+        match self {
+            Self::One => "total_workingset_refault_file",
+            Self::Two => "workingset_refault_file",
         }
     }
 
@@ -130,6 +139,19 @@ impl MemoryGroup {
             let table = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
             Some(used.saturating_sub(of_name(&table, self.version.idle()).unwrap_or(0)))
         })
+    }
+
+    /// Pages of files that were evicted and read again below the nearest limit, in bytes since it was made; `None` without a limit, or where the kernel does not tell.
+    pub fn refaults(&self) -> Option<ByteCount> {
+        let below = Path::new(self.name.trim_start_matches('/'));
+        let limits = |directory: &PathBuf| {
+            let mut files = self.version.limits().iter();
+            files.any(|file| number(&directory.join(file)).is_some_and(|limit| limit < NO_LIMIT))
+        };
+        let nearest = below.ancestors().map(|level| self.mount.join(level)).find(limits)?;
+        let table = fs::read_to_string(nearest.join("memory.stat")).ok()?;
+        let pages = of_name(&table, self.version.refaults())?;
+        Some(ByteCount(pages.saturating_mul(page_size())))
     }
 
     /// What `memory.swap.max` allows, the least of all levels; `None` without a limit. Version 1 limits memory and swap together, which is not told here.
@@ -286,6 +308,25 @@ mod tests {
         assert_eq!((one.left(), one.room()), (Some(ByteCount(100)), Some(ByteCount(300))));
         fs::write(one.directory().join("memory.limit_in_bytes"), "9223372036854771712").unwrap();
         assert_eq!(one.left(), None, "its way to say that there is none");
+    }
+
+    #[test]
+    fn what_is_read_again_is_counted_where_the_limit_is() {
+        for (version, file, name) in [
+            (Version::One, "memory.limit_in_bytes", "total_workingset_refault_file"),
+            (Version::Two, "memory.max", "workingset_refault_file"),
+        ] {
+            let mount = tempfile::tempdir().unwrap();
+            let stat = |pages: u64| format!("workingset_refault_anon 9\n{name} {pages}\n");
+            let group = group(mount.path(), version, &[("memory.stat", &stat(3))]);
+            assert_eq!(group.refaults(), None, "no limit");
+            let above = mount.path().join("a");
+            fs::write(above.join(file), "5000\n").unwrap();
+            fs::write(above.join("memory.stat"), stat(7)).unwrap();
+            assert_eq!(group.refaults(), Some(ByteCount(7 * page_size())));
+            fs::write(group.directory().join(file), "4000\n").unwrap();
+            assert_eq!(group.refaults(), Some(ByteCount(3 * page_size())));
+        }
     }
 
     #[test]

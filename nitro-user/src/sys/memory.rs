@@ -15,10 +15,10 @@ pub fn available() -> ByteCount {
     field("MemAvailable:")
 }
 
-/// What nobody has: `MemFree`, or what the limits of this process's own memory cgroup leave, if that is less.
-pub fn free() -> ByteCount {
-    let own = cgroup::of_process(std::process::id()).and_then(|group| group.left());
-    field("MemFree:").min(own.unwrap_or(ByteCount(u64::MAX)))
+/// What nobody has: `MemFree`, or what the limits of the process's own memory cgroup leave, if that is less.
+fn free(own: Option<&cgroup::MemoryGroup>) -> ByteCount {
+    let left = own.and_then(cgroup::MemoryGroup::left);
+    field("MemFree:").min(left.unwrap_or(ByteCount(u64::MAX)))
 }
 
 fn field(name: &str) -> ByteCount {
@@ -49,7 +49,7 @@ const DEVICE_PRESSURE: &str = "/proc/pressure/io";
 pub struct MemoryState {
     /// `MemAvailable`.
     pub available: ByteCount,
-    /// See [`free`].
+    /// What nobody has: `MemFree`, or what the limits of the process's own memory cgroup leave, if that is less.
     pub free: ByteCount,
     /// See [`left_by_cgroup`].
     pub room: Option<ByteCount>,
@@ -59,7 +59,8 @@ pub struct MemoryState {
     pub devices_stalled: Duration,
     /// Pages that reclaim has taken, for the machine as for cgroups (`pgsteal_file` and `pgsteal_anon` of /proc/vmstat, which count both), in bytes.
     pub reclaimed: ByteCount,
-    /// Pages of files that were evicted from a working set and read again (`workingset_restore_file`), in bytes.
+    /// Pages of files that were evicted from a working set and read again (`workingset_restore_file`), in bytes. Under a limit of the own memory cgroup, all that were evicted and read
+    /// again there ([`cgroup::MemoryGroup::refaults`]): version 1 does not tell them apart, and who goes round in more than there is room for has no working set to the kernel.
     pub restored: ByteCount,
 }
 
@@ -67,14 +68,16 @@ impl MemoryState {
     /// As it is now.
     pub fn now() -> Self {
         let events = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+        let own = cgroup::of_process(std::process::id());
+        let refaults = own.as_ref().and_then(cgroup::MemoryGroup::refaults);
         Self {
             available: available(),
-            free: free(),
-            room: left_by_cgroup(),
+            free: free(own.as_ref()),
+            room: own.and_then(|own| own.room()),
             stalled: stalled(Path::new(PRESSURE)),
             devices_stalled: stalled(Path::new(DEVICE_PRESSURE)),
             reclaimed: pages(&events, &["pgsteal_file", "pgsteal_anon"]),
-            restored: pages(&events, &["workingset_restore_file"]),
+            restored: refaults.unwrap_or_else(|| pages(&events, &["workingset_restore_file"])),
         }
     }
 }

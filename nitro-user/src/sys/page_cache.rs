@@ -7,6 +7,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
     os::unix::fs::FileExt,
     sync::OnceLock,
+    time::{Duration, Instant},
 };
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
@@ -111,6 +112,24 @@ pub fn present(file: &File, range: ByteRange) -> io::Result<u64> {
         return Ok(0);
     }
     Ok(cachestat(file, range.start, range.len())?.cached * page_size())
+}
+
+/// How long what is under way may take before it is not waited for any more: more than a slice of a throttled device.
+const ARRIVAL: Duration = Duration::from_millis(250);
+
+/// Between two looks at what is under way.
+const GLANCE: Duration = Duration::from_micros(100);
+
+/// Waits until what is present of `range` is up to date, for a quarter of a second at most, and touches none of it: a touch can have the kernel read further ahead.
+///
+/// # Errors
+/// As [`present`] and [`resident`].
+pub fn arrived(file: &File, range: ByteRange) -> io::Result<()> {
+    let deadline = Instant::now() + ARRIVAL;
+    while resident(file, range)? < present(file, range)? && Instant::now() < deadline {
+        std::thread::sleep(GLANCE);
+    }
+    Ok(())
 }
 
 /// Whether the kernel tells what is present (`cachestat`, 6.5, unless a sandbox refuses it).
@@ -228,10 +247,18 @@ pub fn wait(file: &File, at: u64) -> io::Result<()> {
             offset,
         )?
     };
-    // SAFETY: the mapping made above, whole.
-    let done = unsafe {
-        madvise(mapping, size.get(), MmapAdvise::MADV_RANDOM)
-            .and_then(|()| madvise(mapping, size.get(), MmapAdvise::MADV_POPULATE_READ))
+    let mut looked = 0u8;
+    // SAFETY: the mapping made above, of one page, and one byte for it.
+    let is_known = unsafe { libc::mincore(mapping.as_ptr(), size.get(), &raw mut looked) } == 0;
+    // To the kernel a page that it fills in for us was used, and its whole folio with it; what was used twice it prefers to others' pages. So what is there is left alone.
+    let done = if is_known && looked & 1 == 1 {
+        Ok(())
+    } else {
+        // SAFETY: the mapping made above, whole.
+        unsafe {
+            madvise(mapping, size.get(), MmapAdvise::MADV_RANDOM)
+                .and_then(|()| madvise(mapping, size.get(), MmapAdvise::MADV_POPULATE_READ))
+        }
     };
     // SAFETY: the mapping made above, of that size, not used afterwards.
     unsafe { munmap(mapping, size.get())? };

@@ -274,6 +274,10 @@ impl Stream {
             let before = present(&opened.file, reach)?;
             opened.warmer.submit(&opened.file, request)?;
             opened.warmer.wait(&opened.file, request)?;
+            // The device counts what has come. Where a part was there, the wait can be over before that: it looks at the last page of a call.
+            if page_cache::tells_presence() {
+                page_cache::arrived(&opened.file, reach)?;
+            }
             let own = present(&opened.file, reach)?.saturating_sub(before);
             // What a request brought in beyond itself within the step is this step's.
             opened.warmer.brought_before(ByteRange {

@@ -164,6 +164,32 @@ fn where_somebody_stalls_pins_go_within_two_seconds() {
 }
 
 #[test]
+fn pins_go_within_two_seconds_where_others_under_the_same_limit_read_again_what_they_use() {
+    for (room, locked) in [(Some(1 << 30), 0), (None, 4)] {
+        let mut world = World::new(pinning(4));
+        world.room = room;
+        for inode in [10, 20, 30, 40] {
+            world.load(inode, 7);
+        }
+        world.wait(SECOND);
+        assert_eq!(world.engine.held().0, 4 * SIZE);
+        for _ in 0..8 {
+            world.restored += 100 << 20;
+            world.wait(Duration::from_millis(250));
+        }
+        assert_eq!(
+            world.locked.len(),
+            locked,
+            "a limit of theirs alone is not ours to mend"
+        );
+        world.wait(10 * SECOND);
+        assert_eq!(world.locked.len(), locked);
+        world.wait(60 * SECOND);
+        assert_eq!(world.locked.len(), 4);
+    }
+}
+
+#[test]
 fn what_the_kernel_took_comes_back_when_there_is_room() {
     let mut world = World::new(Settings::default());
     world.load(10, 7);

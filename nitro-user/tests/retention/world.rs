@@ -33,6 +33,9 @@ pub struct World {
     /// Of that, by the page cache.
     pub taken: u64,
     pub stalled: Duration,
+    /// Under a limit of the agent's own.
+    pub room: Option<u64>,
+    pub restored: u64,
     pub models: BTreeMap<u64, Arc<Model>>,
     pub there: BTreeSet<(u64, u64)>,
     pub locked: BTreeMap<ModelPin, BTreeSet<(u64, u64)>>,
@@ -105,6 +108,8 @@ impl World {
             available: 64 << 30,
             taken: 0,
             stalled: Duration::ZERO,
+            room: None,
+            restored: 0,
             models: models.map(|(inode, parts)| (inode, model(inode, parts))).into(),
             there: BTreeSet::new(),
             locked: BTreeMap::new(),
@@ -208,6 +213,8 @@ impl World {
                         available: ByteCount(self.available),
                         free: ByteCount(self.available.saturating_sub(self.taken)),
                         stalled: self.stalled,
+                        room: self.room.map(ByteCount),
+                        restored: ByteCount(self.restored),
                         ..MachineMemory::default()
                     })),
                     Action::Warm {

@@ -1,15 +1,18 @@
 //! What `nitro-bench` runs, one bench per module, and what the benches share: their options and how a result is published.
 
 pub mod cold;
+mod companion;
 pub mod cost;
 pub mod day;
 pub mod idle;
 pub mod latency;
 pub mod neighbours;
 pub mod predict;
+mod progress;
 pub mod sim;
 pub mod storm;
 pub mod trace;
+pub mod warm;
 
 use std::{
     fs,
@@ -109,11 +112,7 @@ impl Outcome {
     }
 
     fn of_checks(title: &'static str, notes: Vec<String>, checks: &[Check], figures: Value) -> Self {
-        let mut table = Table::new();
-        table.set_header(["", "measured", "target", "verdict"]);
-        for check in checks {
-            table.add_row([check.what.as_str(), &check.measured, &check.target, verdict(check.ok)]);
-        }
+        let table = table_of(checks);
         let missed = checks.iter().filter(|check| !check.ok).count();
         Self {
             title,
@@ -154,6 +153,30 @@ impl Outcome {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+fn table_of(checks: &[Check]) -> Table {
+    let mut table = Table::new();
+    table.set_header(["", "measured", "target", "verdict"]);
+    for check in checks {
+        table.add_row([check.what.as_str(), &check.measured, &check.target, verdict(check.ok)]);
+    }
+    table
+}
+
+/// Figures without and with the agent, in alternating order, so that what changes over time does not fall on one side. Told the number of the pair, and which side it is.
+fn in_turns<T>(pairs: usize, mut measure: impl FnMut(usize, bool) -> Result<T>) -> Result<Vec<(T, T)>> {
+    (0..pairs)
+        .map(|pair| {
+            if pair % 2 == 0 {
+                let without = measure(pair, false)?;
+                Ok((without, measure(pair, true)?))
+            } else {
+                let with = measure(pair, true)?;
+                Ok((measure(pair, false)?, with))
+            }
+        })
+        .collect()
 }
 
 const fn verdict(ok: bool) -> &'static str {

@@ -7,7 +7,7 @@ use std::{
     io::Read,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Command, ExitCode, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,13 +21,13 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Check, Common, Outcome};
+use super::{Check, Common, Outcome, companion::Companion, in_turns};
 use crate::{
     agent::{Agent, AgentProcess},
     disk::TestDisk,
     limit::{IoLimit, Limit},
     readers::{self, Kind, Reader},
-    stats, sweep,
+    stats,
     sys::FreeMemory,
     tree::{self, gguf},
 };
@@ -104,42 +104,19 @@ pub fn bystander(args: &BystanderArgs) -> Result<Waits> {
 }
 
 /// A bystander at work.
-struct Bystander(Child);
+struct Bystander(Companion);
 
 impl Bystander {
     fn start(program: &Path, path: &Path, group: &IoLimit) -> Result<Self> {
-        let mut command = Command::new(program);
-        command
-            .arg("bystander")
-            .arg(path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        group.join(&mut command)?;
-        let child = command.spawn().context("start a bystander")?;
-        sweep::adopt(child.id());
+        let companion = Companion::start(program, ["bystander".as_ref(), path.as_os_str()], Some(group))?;
         // At work for a moment before anything else begins.
         thread::sleep(Duration::from_millis(200));
-        Ok(Self(child))
+        Ok(Self(companion))
     }
 
-    fn end(mut self) -> Result<Waits> {
-        drop(self.0.stdin.take());
-        let mut text = String::new();
-        if let Some(mut output) = self.0.stdout.take() {
-            output.read_to_string(&mut text).context("what a bystander waited")?;
-        }
-        self.0.wait().context("wait for a bystander")?;
-        serde_json::from_str(&text).context("what a bystander waited")
-    }
-}
-
-impl Drop for Bystander {
-    fn drop(&mut self) {
-        if let Ok(None) = self.0.try_wait() {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-        sweep::disown(self.0.id());
+    fn end(self) -> Result<Waits> {
+        let (_, said) = self.0.end()?;
+        serde_json::from_str(&said).context("what a bystander waited")
     }
 }
 
@@ -290,14 +267,14 @@ pub fn run(args: &NeighboursArgs) -> Result<ExitCode> {
 
     let beside = if args.two_only { &[][..] } else { &args.reader };
     for &kind in beside {
-        let pairs = pairs(args.pairs, |with| stage.beside_a_load(kind, with))?;
+        let pairs = in_turns(args.pairs, |_, with| stage.beside_a_load(kind, with))?;
         eprintln!("beside {}: done", kind.name());
         let name = format!("beside a load by {}", kind.name());
         checks.push(compare(&name, &pairs, BESIDE_LOAD));
         figures.insert(name, percentiles(&pairs));
     }
     if !args.two_only {
-        let announced = pairs(args.pairs, |with| stage.beside_speculation(with))?;
+        let announced = in_turns(args.pairs, |_, with| stage.beside_speculation(with))?;
         eprintln!("beside an announced model: done");
         checks.push(compare("beside an announced model", &announced, BESIDE_SPECULATION));
         figures.insert("beside an announced model".into(), percentiles(&announced));
@@ -344,21 +321,6 @@ pub fn run(args: &NeighboursArgs) -> Result<ExitCode> {
         args.pairs
     )];
     Outcome::of_checks("neighbours", notes, &checks, Value::Object(figures)).publish(&args.common)
-}
-
-/// Waits without and with the agent, in alternating order.
-fn pairs(count: usize, measure: impl Fn(bool) -> Result<Waits>) -> Result<Vec<(Waits, Waits)>> {
-    (0..count)
-        .map(|pair| {
-            if pair % 2 == 0 {
-                let without = measure(false)?;
-                Ok((without, measure(true)?))
-            } else {
-                let with = measure(true)?;
-                Ok((measure(false)?, with))
-            }
-        })
-        .collect()
 }
 
 fn p99(waits: &Waits) -> f64 {

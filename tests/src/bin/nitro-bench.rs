@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rig::{
-    bench::{cold, cost, day, idle, latency, neighbours, predict, sim, storm, trace},
+    bench::{cold, cost, day, idle, latency, neighbours, predict, sim, storm, trace, warm},
     guest,
     readers::{self, ReaderArgs},
     store::{self, StoreArgs},
@@ -30,6 +30,8 @@ enum Command {
     Latency(latency::LatencyArgs),
     /// What others on the device notice: a bystander, two loads at once, a scanner.
     Neighbours(neighbours::NeighboursArgs),
+    /// What keeping models in memory is worth, and costs others: reloads after a neighbour, models larger than the memory, a hog.
+    Warm(warm::WarmArgs),
     /// What recording costs, and how long a large trace takes to be shown and drawn.
     Trace(trace::TraceArgs),
     /// What the agent costs when nothing happens.
@@ -55,6 +57,12 @@ enum Command {
     /// A prefetcher that is told what readers do (a bench runs it as a process of its own).
     #[command(hide = true)]
     DayWarmer(day::real::WarmerArgs),
+    /// Takes memory and keeps it (a bench runs it as a process of its own).
+    #[command(hide = true)]
+    Hog(warm::HogArgs),
+    /// Works on files and memory of its own, reported as JSON (a bench runs it as a process of its own).
+    #[command(hide = true)]
+    Worker(warm::WorkerArgs),
     /// A file system that takes its time (the benches and tests run it as a process of its own).
     #[command(name = store::SUBCOMMAND, hide = true)]
     Store(StoreArgs),
@@ -82,6 +90,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::DayWarmer(args) => day::real::warm(&args).map(|()| ExitCode::SUCCESS),
+        Command::Warm(args) => warm::run(&args),
+        Command::Hog(args) => warm::hog(&args).map(|()| ExitCode::SUCCESS),
+        Command::Worker(args) => {
+            println!("{}", serde_json::to_string(&warm::work(&args)?)?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Store(args) => store::serve(&args).map(|()| ExitCode::SUCCESS),
         Command::Reader(args) => {
             println!("{}", serde_json::to_string(&readers::run(&args)?)?);

@@ -28,6 +28,7 @@ mod expected;
 mod fanotify;
 mod file_systems;
 mod following;
+mod gently;
 mod idle;
 mod installed;
 mod killed;

@@ -11,7 +11,7 @@ use nix::{
     unistd::Pid,
 };
 use rig::{
-    agent::{Agent, AgentProcess},
+    agent::{Agent, AgentProcess, locked_by},
     scratch::ScratchDir,
     tree::gguf,
 };
@@ -20,24 +20,9 @@ use super::bed::{Bed, MIB, age, base, binary, held, resident_all, scenario, unti
 
 const SIZE: u64 = 64 * MIB;
 
-/// The keeper that holds something, if there is one: the child of the agent's child.
+/// The keeper that holds something, if there is one.
 fn keeper(agent: &AgentProcess) -> Option<u32> {
-    let children = |process: u32| -> Vec<u32> {
-        let text = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
-        text.split_whitespace()
-            .filter_map(|number| number.parse().ok())
-            .collect()
-    };
-    let all = children(agent.pid().ok()?).into_iter().flat_map(children);
-    all.into_iter().find(|process| locked_by(*process) > 0)
-}
-
-/// `VmLck` of a process.
-fn locked_by(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+    agent.keeper().map(|(process, _)| process)
 }
 
 fn pinned(agent: &AgentProcess) -> u64 {

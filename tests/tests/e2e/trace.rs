@@ -28,7 +28,7 @@ use super::{
 const SIZE: u64 = 96 * MIB;
 
 /// A recording that goes on.
-struct Recording {
+pub struct Recording {
     child: Child,
     said: BufReader<ChildStderr>,
     words: String,
@@ -38,7 +38,7 @@ struct Recording {
 
 impl Recording {
     /// Starts one and waits until it records.
-    fn start(socket: Option<&Path>, out: &Path, arguments: &[&str]) -> Self {
+    pub fn start(socket: Option<&Path>, out: &Path, arguments: &[&str]) -> Self {
         let place = ScratchDir::new(&base()).unwrap();
         let nobody = place.path().join("nobody");
         let mut child = Command::new(binary())
@@ -75,7 +75,8 @@ impl Recording {
         self.words
     }
 
-    fn stop(self) -> String {
+    /// Ends it; what it said.
+    pub fn stop(self) -> String {
         self.signal(Signal::SIGINT);
         self.ended()
     }

@@ -83,6 +83,10 @@ impl Strain {
 pub struct Own {
     /// Bytes that it brought in.
     pub gained: u64,
+    /// Bytes of watched files that somebody read.
+    pub read: u64,
+    /// Bytes that are being brought in: the kernel has counted them, and no outcome has.
+    pub on_its_way: u64,
     /// Nothing of it was on its way.
     pub idle: bool,
 }
@@ -99,6 +103,8 @@ pub struct Pressure {
     stalls_until: Moment,
     /// Somebody read his working set again, until then.
     churn_until: Moment,
+    /// Signs of that, one after the other.
+    churns: u32,
     /// The kernel took pages back for others, until then.
     reclaim_until: Moment,
     /// Somebody waited for a device, until then.
@@ -128,9 +134,10 @@ impl Pressure {
         self.asked.map(|asked| asked.after(ASKED))
     }
 
-    /// When to ask next where nothing is being brought in and what is locked is all that is at stake: while there is plenty, less often.
+    /// When to ask next where nothing is being brought in and what is locked is all that is at stake: while there is plenty, less often. Under a limit of the agent's own there never is:
+    /// it is full before long, and others may have gone round in it several times within a second.
     pub fn relaxed_deadline(&self, now: Moment) -> Moment {
-        let is_near = self.is_near() || self.strain(now) != Strain::None;
+        let is_near = self.is_near() || self.room().is_some() || self.strain(now) != Strain::None;
         let pause = if is_near { ASKED } else { RELAXED };
         self.asked.map_or(now, |asked| asked.after(pause))
     }
@@ -148,14 +155,17 @@ impl Pressure {
         let time = now.since(at);
         let share = |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() / time.as_secs_f64();
         let rate = |after: ByteCount, before: ByteCount| {
-            // What is brought in may be what had gone, and something else goes for it.
-            let others = after.0.saturating_sub(before.0).saturating_sub(own.gained);
+            // What is brought in may be what had gone, and something else goes for it. And a model that is read again is what all this is for. Rather too much than too little: these
+            // are counted elsewhere, and at other moments.
+            let ours = own.gained + own.read + own.on_its_way;
+            let others = after.0.saturating_sub(before.0).saturating_sub(ours);
             Rate::over(others, time)
         };
         if self.is_near() && share(memory.stalled, before.stalled) > STALLED {
             self.stalls_until = now.after(CALM);
         }
         if rate(memory.restored, before.restored) >= CHURN {
+            self.churns = if now < self.churn_until { self.churns + 1 } else { 1 };
             self.churn_until = now.after(REST);
         }
         if rate(memory.reclaimed, before.reclaimed) >= RECLAIM {
@@ -213,6 +223,17 @@ impl Pressure {
             Strain::Churn
         } else {
             Strain::None
+        }
+    }
+
+    /// Whether what is held is missing to others: memory is short, or they wait for it, or read again what they had to give up under a limit that is ours as well, or on a machine
+    /// that has little left. Where a container is held to a limit of its own, nothing of ours is what it lacks.
+    pub fn presses(&self, now: Moment) -> bool {
+        match self.strain(now) {
+            Strain::None => false,
+            // Once it may be a program that begins and reads its own code again.
+            Strain::Churn => self.churns > 1 && (self.room().is_some() || self.is_near()),
+            Strain::Stalls | Strain::Short => true,
         }
     }
 
@@ -305,10 +326,38 @@ mod tests {
         for (gained, strain) in [(0, Strain::Churn), (GIB, Strain::None)] {
             let mut pressure = Pressure::new(ByteCount(GIB));
             pressure.told(at(0), told(5 * GIB), Own::default());
-            pressure.told(at(250), told(5 * GIB + (4 << 20)), Own { gained, idle: true });
+            pressure.told(
+                at(250),
+                told(5 * GIB + (4 << 20)),
+                Own {
+                    gained,
+                    idle: true,
+                    ..Own::default()
+                },
+            );
             assert_eq!(pressure.strain(at(250)), strain);
             assert_eq!(pressure.is_calm(at(250)), strain == Strain::None);
             assert_eq!(pressure.strain(at(1250)), Strain::None);
+        }
+    }
+
+    #[test]
+    fn what_others_read_again_presses_where_they_share_a_limit_with_us_and_not_when_it_is_a_model() {
+        let told = |room, restored: u64| MachineMemory {
+            restored: ByteCount(restored),
+            room,
+            ..available(64 * GIB)
+        };
+        let room = Some(ByteCount(GIB));
+        for (room, read, presses) in [(room, 0, true), (None, 0, false), (room, 4 << 20, false)] {
+            let mut pressure = Pressure::new(ByteCount(GIB));
+            pressure.told(at(0), told(room, GIB), Own::default());
+            let own = Own { read, ..Own::default() };
+            pressure.told(at(250), told(room, GIB + (4 << 20)), own);
+            assert!(!pressure.presses(at(250)), "once is not enough");
+            pressure.told(at(500), told(room, GIB + (8 << 20)), own);
+            assert_eq!(pressure.presses(at(500)), presses, "{room:?}, {read}");
+            assert!(!pressure.presses(at(1500)));
         }
     }
 
@@ -325,7 +374,10 @@ mod tests {
         for after in [streaming, waiting] {
             let mut pressure = Pressure::new(ByteCount(GIB));
             pressure.told(at(0), available(64 * GIB), Own::default());
-            let idle = Own { gained: 0, idle: true };
+            let idle = Own {
+                idle: true,
+                ..Own::default()
+            };
             pressure.told(at(250), after, idle);
             assert_eq!(pressure.strain(at(250)), Strain::None);
             assert!(!pressure.is_calm(at(250)) && pressure.is_calm(at(1250)));

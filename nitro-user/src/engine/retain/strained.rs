@@ -38,14 +38,16 @@ impl Retention {
         self.is_due = true;
     }
 
-    /// Lets pins go, the coldest first: what is missing, and under stalls a quarter of all at least.
+    /// Lets pins go, the coldest first: what is missing, and under stalls a quarter of all at least. Where others have to read again what they use, all at once: with less than that
+    /// they may still go round in more than there is room for, and what they need next is what has just gone.
     fn give_back(&mut self, now: Moment, strain: Strain, missing: u64, actions: &mut Vec<Action>) {
         let pinned = self.pinned();
         if pinned == 0 {
             return;
         }
         let wanted = match strain {
-            Strain::None | Strain::Churn => return,
+            Strain::None => return,
+            Strain::Churn => pinned,
             Strain::Stalls => missing.max(pinned / 4),
             Strain::Short => missing.max(1),
         };

@@ -11,7 +11,7 @@ use nitro_user::sys::block::{self, RequestLimits};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Progress,
+    super::{in_turns, progress::Progress},
     device::{Device, Service},
     report,
 };
@@ -220,18 +220,12 @@ impl<'a> Bench<'a> {
         let reader = self.reader(kind, work);
         let cached = self.measure_cached(kind, &reader)?;
 
-        let (mut without, mut with) = (Vec::new(), Vec::new());
-        for pair in 0..pairs {
+        let (without, with): (Vec<_>, Vec<_>) = in_turns(pairs, |pair, with| {
             progress.step(format!("{label}: pair {} of {pairs}", pair + 1));
-            // In alternating order, so that what changes over time does not fall on one side.
-            if pair % 2 == 0 {
-                without.push(self.figure(&reader, None)?);
-                with.push(self.figure(&reader, Some(pair))?);
-            } else {
-                with.push(self.figure(&reader, Some(pair))?);
-                without.push(self.figure(&reader, None)?);
-            }
-        }
+            self.figure(&reader, with.then_some(pair))
+        })?
+        .into_iter()
+        .unzip();
         self.verify(&cached, without.iter().chain(&with).flatten())?;
         let cached_seconds = cached.iter().map(|load| load.report.seconds).collect::<Vec<_>>();
         let mut result = evaluate(

@@ -12,7 +12,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::HumanDuration;
 use nitro_user::units::{ByteCount, Size};
 
 use self::cell::Bench;
@@ -20,7 +20,7 @@ pub(super) use self::{
     cell::{ORDER_SEED, Rig, SHARDS},
     device::Device,
 };
-use super::{Common, Outcome};
+use super::{Common, Outcome, progress::Progress};
 use crate::readers::{self, Kind};
 
 /// Options of `nitro-bench cold`.
@@ -163,35 +163,4 @@ pub fn run(args: &ColdArgs) -> Result<ExitCode> {
         missed,
     }
     .publish(&args.common)
-}
-
-/// Progress on stderr: a bar for people, lines for logs.
-struct Progress {
-    bar: ProgressBar,
-}
-
-impl Progress {
-    /// `estimate` in seconds.
-    fn new(estimate: f64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(estimate.ceil() as u64), ProgressDrawTarget::stderr());
-        // A template is only wrong when it is changed: the plain style then.
-        bar.set_style(
-            ProgressStyle::with_template("{elapsed} {wide_bar} {msg} of about {len} s")
-                .unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
-        Self { bar }
-    }
-
-    fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
-    }
-
-    fn step(&self, message: String) {
-        self.bar.set_message(message);
-        self.bar.set_position(self.bar.elapsed().as_secs());
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
 }
