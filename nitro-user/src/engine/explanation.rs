@@ -72,7 +72,7 @@ pub struct Habit {
     pub order: Order,
     /// Loads that agreed, earlier ones counting less.
     pub loads: f64,
-    /// Bytes that are never read: none before two loads agree.
+    /// Bytes that were never read, as far as its loads were complete.
     pub never_read: ByteCount,
     /// Names of the files of which nothing is.
     pub files_never_read: Vec<String>,

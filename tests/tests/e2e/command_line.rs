@@ -129,9 +129,13 @@ fn a_root_that_is_waited_for_is_watched_when_it_comes() {
         let root = bed.disk.path().join("later/models");
         let agent = bed.start(Agent::new(&binary(), &root).arg("--wait"));
         assert_eq!(number(&agent.ask("status").unwrap(), "watched"), 0);
-        let tree = ollama::model(&root, "llama", "8b", 1, 64 * MIB).unwrap();
-        let weights = tree.files.last().unwrap();
-        age(weights);
+        // All at once: while only the blob was there, it would be a file without a name.
+        let staged = bed.disk.path().join("soon");
+        let tree = ollama::model(&staged.join("models"), "llama", "8b", 1, 64 * MIB).unwrap();
+        let below = tree.files.last().unwrap().strip_prefix(&staged).unwrap();
+        let weights = &bed.disk.path().join("later").join(below);
+        age(&staged.join(below));
+        std::fs::rename(&staged, bed.disk.path().join("later")).unwrap();
         cool(weights);
         until("the model is watched", || {
             number(&agent.ask("status").unwrap(), "watched") == 1

@@ -71,12 +71,12 @@ impl Known {
         self.is_sure
     }
 
-    /// Whether two complete loads at least have not read a step.
+    /// Whether no complete load has read a step.
     pub fn is_unread(&self, part: u32, step: u32) -> bool {
         self.is_sure && self.order.run_of(part, step).is_none()
     }
 
-    /// Whether two complete loads at least have read nothing of a part.
+    /// Whether no complete load has read anything of a part.
     pub fn is_unread_part(&self, part: u32) -> bool {
         self.is_sure && !self.order.has_part(part)
     }
