@@ -5,6 +5,7 @@ use std::{ops::Range, sync::Arc};
 use crate::{
     catalog::model::Model,
     engine::predict::order::{Collector, Follower, Following, Kind, Known, Seen},
+    units::STEP,
 };
 
 /// So many steps that nobody had ever read make what was known of the others void.
@@ -14,6 +15,8 @@ const NEWS: u32 = 2;
 #[derive(Debug)]
 pub struct Course {
     collector: Collector,
+    /// Steps of all parts.
+    steps: u64,
     known: Option<Arc<Known>>,
     follower: Follower,
     following: Following,
@@ -30,6 +33,7 @@ impl Course {
     pub fn new(model: &Model) -> Self {
         Self {
             collector: Collector::new(model.parts.iter().map(|part| part.size)),
+            steps: model.parts.iter().map(|part| part.size.div_ceil(STEP)).sum(),
             known: None,
             follower: Follower::default(),
             following: Following::Astray,
@@ -75,6 +79,14 @@ impl Course {
     pub fn order(&self) -> Option<&Arc<Known>> {
         let known = self.known.as_ref()?;
         (known.kind == Kind::Own && self.following == Following::Along).then_some(known)
+    }
+
+    /// Whether it is known that the model is read otherwise than from end to end.
+    pub fn is_its_own(&self) -> bool {
+        self.trusted().is_some_and(|known| {
+            let read = u64::from(known.order.steps());
+            known.kind == Kind::Own || known.is_sure() && read < self.steps
+        })
     }
 
     /// Whether a step is never read.

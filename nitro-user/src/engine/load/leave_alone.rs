@@ -75,7 +75,7 @@ impl Load {
 
     /// Leaves it alone from the start where help has harmed others of its kind.
     pub(super) fn learn_from_others(&mut self, device: &mut Device, actions: &mut Vec<Action>) {
-        if self.stage == Stage::Confirmed && device.declines(self.kinds.only_reads()) {
+        if self.stage == Stage::Confirmed && device.declines(self.kinds.only_reads(), self.course.is_its_own()) {
             self.skip(Skip::NoGain, actions);
         }
     }

@@ -109,9 +109,13 @@ impl Device {
         }
     }
 
-    /// Whether a load is to be left alone since others got less with help; it counts as left alone then.
-    pub fn declines(&mut self, only_reads: bool) -> bool {
+    /// Whether a load is to be left alone since others got less with help; it counts as left alone then. One of which it is known that it is read in an order of its own, or in part, is helped in
+    /// another way than before that was known: a single setback says nothing of it.
+    pub fn declines(&mut self, only_reads: bool, is_known: bool) -> bool {
         let setback = self.setback(only_reads);
+        if is_known && setback.times <= 1 {
+            return false;
+        }
         let declines = setback.rest > 0;
         setback.rest = setback.rest.saturating_sub(1);
         declines
@@ -398,5 +402,17 @@ mod tests {
         assert_eq!(device.without_help(2, false), None);
         // The test vector of the function's authors.
         assert_eq!(program_hash("a"), 0xe40c_292c);
+    }
+
+    #[test]
+    fn one_setback_says_nothing_of_a_load_that_is_helped_in_another_way() {
+        let mut device = Device::default();
+        device.harmed(false);
+        assert!(!device.declines(false, true));
+        assert!(device.declines(false, false), "others are left alone");
+        device.harmed(false);
+        device.harmed(false);
+        assert!(device.declines(false, true), "it was no accident");
+        assert!(!device.declines(true, false));
     }
 }
