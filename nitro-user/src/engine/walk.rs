@@ -108,16 +108,6 @@ impl Walk {
         self.wanders
     }
 
-    /// How far it is likely to walk on: as far as runs usually go, and beyond that as far again as it has come; a step at least.
-    pub fn ahead(&self) -> u64 {
-        let (usual, come) = (self.typical_run(), self.current_run());
-        match usual.checked_sub(come) {
-            _ if usual == 0 => u64::MAX,
-            Some(left) => left.max(STEP),
-            None => come.max(STEP),
-        }
-    }
-
     /// Length of the run that a byte it reads usually lies in: the many small tensors between the large ones count by their bytes. 0 before
     /// the first jump.
     pub fn typical_run(&self) -> u64 {

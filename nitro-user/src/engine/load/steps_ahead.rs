@@ -52,7 +52,6 @@ impl Load {
     fn next_of(&mut self, index: usize, most_ahead: u64) -> Option<Planned> {
         let group = self.groups.get(index)?;
         let room = group.window.size().min(most_ahead);
-        let walks_on = group.walk.ahead();
         if group.lost || room == 0 || !self.groups.is_alive(group, FREEZE) && self.stage == Stage::Confirmed {
             return None;
         }
@@ -77,7 +76,6 @@ impl Load {
         if let Some(planned) = self.next_in_order(index, (first, from, start), room, &mut ahead) {
             return planned;
         }
-        let room = room.min(walks_on);
         match self.look_ahead(first, start, until.unwrap_or(u64::MAX), Wanted::Again, room, &mut ahead)? {
             Ahead::Step(step) => return self.planned(index, first, step),
             Ahead::Enough => return None,
