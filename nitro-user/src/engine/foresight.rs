@@ -111,11 +111,9 @@ impl Foresight {
 
     /// It has changed who is expected to load what.
     fn replace(&mut self, program: Option<&str>, plans: Vec<Plan>) -> Vec<Plan> {
-        if self.plans.len() >= MOST_PROGRAMS {
-            self.plans.retain(|_, plans| !plans.is_empty());
-        }
         let program = program.map(str::to_owned);
-        if plans.is_empty() {
+        let no_room = self.plans.len() >= MOST_PROGRAMS && !self.plans.contains_key(&program);
+        if plans.is_empty() || no_room {
             return self.plans.remove(&program).unwrap_or_default();
         }
         self.plans.insert(program, plans).unwrap_or_default()

@@ -6,7 +6,7 @@ use super::{
     input::{Outcome, StepEnd, User},
     load::Stage,
     plan::pressure::Strain,
-    retain::{Kept, Returned, decide::Memory},
+    retain::{Returned, decide::Memory},
 };
 use crate::units::{Moment, STEP};
 
@@ -68,11 +68,15 @@ impl Engine {
     /// Memory is short: what readers have copied into memory of their own is dropped behind them.
     fn drop_behind(&mut self) {
         for load in self.loads.values() {
+            let Some(kept) = self.retention.of(load.key).filter(|_| load.only_reads()) else {
+                continue;
+            };
+            if !kept.is_copied() || kept.errand.is_some() {
+                continue;
+            }
             let read = load.bytes_read();
             // What cannot be dropped is not tried all the time.
-            let is_copied =
-                |kept: &Kept| kept.is_copied() && kept.errand.is_none() && read >= kept.dropped_at + AT_ONCE;
-            if !load.only_reads() || !self.retention.of(load.key).is_some_and(is_copied) {
+            if read < kept.dropped_at + AT_ONCE {
                 continue;
             }
             let runs = load.behind();

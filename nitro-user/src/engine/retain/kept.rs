@@ -156,8 +156,18 @@ impl Kept {
 
     /// Bytes of these.
     pub fn bytes(&self) -> u64 {
-        let spans = self.spans();
-        spans.iter().map(|(_, range)| range.len()).fold(0, u64::saturating_add)
+        match &self.read {
+            None => self
+                .model
+                .parts
+                .iter()
+                .map(|part| part.size)
+                .fold(0, u64::saturating_add),
+            Some(runs) => {
+                let spans = runs.iter().filter_map(|run| span(&self.model, run));
+                spans.map(|(_, range)| range.len()).fold(0, u64::saturating_add)
+            }
+        }
     }
 
     /// This was read, too.
