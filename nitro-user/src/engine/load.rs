@@ -25,6 +25,7 @@ use super::{
     plan::{
         admission::{Admission, Pace},
         benefit::Benefit,
+        reliance::Reliance,
         budget::Budget,
     },
     receipt,
@@ -145,6 +146,8 @@ pub struct Load {
     pace: Pace,
     /// Whether help is of use to it.
     benefit: Benefit,
+    /// Whether it gets along by itself between its jumps.
+    reliance: Reliance,
     /// It was left alone for its fast device, and fell behind.
     fell_behind: bool,
     frozen: bool,
@@ -216,6 +219,7 @@ impl Load {
             keeps_up: false,
             pace: Pace::Unknown,
             benefit: Benefit::default(),
+            reliance: Reliance::default(),
             fell_behind: false,
             frozen: false,
             stream_open: false,
@@ -289,6 +293,7 @@ impl Load {
                 | StepEnd::NoRoom => {}
             }
         }
+        self.reliance.brought(held.min(outcome.gained()));
         // Of what nobody tells nothing is held: it would be for ever.
         let is_watched = self.model.parts.get(outcome.part).is_some_and(Part::is_watched);
         budget.arrived(outcome.file, outcome.range, if is_watched { held } else { 0 });

@@ -108,6 +108,11 @@ impl Walk {
         self.wanders
     }
 
+    /// Whether it has walked on well beyond where its runs usually end.
+    pub fn goes_far(&self) -> bool {
+        self.current_run() >= self.typical_run().saturating_mul(2)
+    }
+
     /// Length of the run that a byte it reads usually lies in: the many small tensors between the large ones count by their bytes. 0 before
     /// the first jump.
     pub fn typical_run(&self) -> u64 {

@@ -73,6 +73,7 @@ impl Load {
         let along = self.course.order().is_some();
         let jumped = moved == Move::ColdJump && !along;
         group.window.consumed(met.used);
+        self.reliance.read(access.at, met.fresh * STEP, met.used);
         if !warm && group.is_shared() {
             device.shared(access.range.len());
         }
@@ -97,7 +98,9 @@ impl Load {
         let lost = group.lost;
         // Where the reader has caught up, or walks on after a jump, it wants the rest of the very step it is in: without readahead of its own
         // it would fetch it page by page.
-        let walks = access.in_order || (cold && !lost);
+        let follows = along || group.walk.goes_far() || !self.reliance.is_on_its_own();
+        let hops = !along && group.walk.typical_run() > 0;
+        let walks = follows && (access.in_order || (cold && !lost));
         if walks && let Some(Some(steps)) = self.parts.get_mut(part) {
             steps.want_rest(access.range.start / STEP);
         }
@@ -109,6 +112,9 @@ impl Load {
                 cold: met.cold * STEP,
             };
             self.weigh(access.at, progress, device, actions);
+            if hops && self.reliance.is_in_doubt() {
+                self.ask_added(actions);
+            }
             if self.groups.are_random(FREEZE) && !along {
                 self.skip(Skip::Random, actions);
             }

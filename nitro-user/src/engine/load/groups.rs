@@ -441,7 +441,7 @@ impl Groups {
 
     /// Whether a group is somebody's place: a thread is there, or comes back there.
     pub fn is_alive(&self, group: &Group, silence: Duration) -> bool {
-        (group.threads > 0 || group.returns > 0) && self.latest.since(group.last) < silence
+        (group.threads > 0 || group.returns >= OFTEN) && self.latest.since(group.last) < silence
     }
 
     fn index_of(&self, thread: u32) -> Option<usize> {

@@ -13,6 +13,7 @@ impl Load {
     /// Its processes have brought in `added` bytes themselves.
     pub fn added(&mut self, added: u64, device: &mut Device, actions: &mut Vec<Action>) {
         self.measured(added, device, actions);
+        self.reliance.answer(added, device.rate());
         let demanded: u64 = self.parts.iter().flatten().map(Steps::demanded_bytes).sum();
         if self.stage == Stage::Confirmed && added > demanded + READAHEAD_SLACK {
             self.skip(Skip::Prefetching, actions);

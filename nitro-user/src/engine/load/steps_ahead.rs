@@ -55,6 +55,7 @@ impl Load {
         if group.lost || room == 0 || !self.groups.is_alive(group, FREEZE) && self.stage == Stage::Confirmed {
             return None;
         }
+        let goes_far = group.walk.goes_far();
         let (first, from, wanders) = (group.walk.part(), group.walk.step(), group.walk.wanders());
         let start = group.ahead();
         let reach = if self.readers.scan() {
@@ -75,6 +76,9 @@ impl Load {
         let mut ahead = 0;
         if let Some(planned) = self.next_in_order(index, (first, from, start), room, &mut ahead) {
             return planned;
+        }
+        if self.reliance.is_on_its_own() && !goes_far {
+            return None;
         }
         match self.look_ahead(first, start, until.unwrap_or(u64::MAX), Wanted::Again, room, &mut ahead)? {
             Ahead::Step(step) => return self.planned(index, first, step),

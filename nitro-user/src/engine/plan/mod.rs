@@ -5,4 +5,5 @@ pub mod benefit;
 pub mod budget;
 pub mod device;
 pub mod pressure;
+pub mod reliance;
 pub mod window;
