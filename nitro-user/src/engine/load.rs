@@ -25,8 +25,8 @@ use super::{
     plan::{
         admission::{Admission, Pace},
         benefit::Benefit,
-        reliance::Reliance,
         budget::Budget,
+        reliance::Reliance,
     },
     receipt,
     steps::Steps,
@@ -293,7 +293,6 @@ impl Load {
                 | StepEnd::NoRoom => {}
             }
         }
-        self.reliance.brought(held.min(outcome.gained()));
         // Of what nobody tells nothing is held: it would be for ever.
         let is_watched = self.model.parts.get(outcome.part).is_some_and(Part::is_watched);
         budget.arrived(outcome.file, outcome.range, if is_watched { held } else { 0 });

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use crate::units::{ByteRange, Moment, STEP};
 
+/// Steps that one jump may leave, at most: it is all the same by then.
+const MOST_LEFT: usize = 512;
+
 /// One step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Step {
@@ -25,6 +28,8 @@ pub struct Step {
     pub spilled: u32,
     /// Bytes that we brought in and that left the cache unread.
     pub lost: u32,
+    /// The reader jumped over it, or away from it.
+    pub left: bool,
     /// How often it was asked for: again after it had left the cache.
     pub demands: u16,
     /// First access, or the first after it had left the cache.
@@ -73,6 +78,8 @@ pub struct Met {
     pub waited: u64,
     /// Of these, those that nobody was bringing in.
     pub cold: u64,
+    /// Bytes of ours it now uses and had left before.
+    pub returned: u64,
 }
 
 impl Steps {
@@ -104,6 +111,9 @@ impl Steps {
             step.gone = 0;
             met.fresh += 1;
             met.used += u64::from(step.ours);
+            if std::mem::take(&mut step.left) {
+                met.returned += u64::from(step.ours);
+            }
             step.in_time += std::mem::take(&mut step.ours);
         }
         met
@@ -191,6 +201,21 @@ impl Steps {
             }
         }
         Ahead::Nothing
+    }
+
+    /// The reader jumps away from step `from`, within the part to step `to`: what it leaves of ours, or of what is on its way, that it had not left before.
+    pub fn leave(&mut self, from: u64, to: Option<u64>) -> u64 {
+        let first = usize::try_from(from + 1).unwrap_or(usize::MAX);
+        let until = to.filter(|to| *to > from).and_then(|to| usize::try_from(to).ok());
+        let until = until.unwrap_or(usize::MAX).min(first.saturating_add(MOST_LEFT));
+        let ahead = self.steps.iter_mut().take(until).skip(first);
+        let mut left = 0;
+        for step in ahead.take_while(|step| step.asked || step.demanded) {
+            if !step.demanded && !std::mem::replace(&mut step.left, true) {
+                left += if step.in_flight { STEP } else { u64::from(step.ours) };
+            }
+        }
+        left
     }
 
     /// Hands a step out.

@@ -14,7 +14,7 @@ use crate::{
             device::Device,
         },
         steps::Steps,
-        walk::Move,
+        walk::{Move, Walk},
     },
     units::{Moment, STEP},
 };
@@ -58,6 +58,7 @@ impl Load {
         let met = steps.demand(access.range, access.at);
         self.pace = self.admission.observe(access.at, met.fresh * STEP);
 
+        let before = self.groups.of_thread(access.thread).map(|group| group.walk);
         let placed = self.groups.place(part, access);
         let moved = self.groups.follow(placed, part, access, met, warm);
         let helped = self.stage == Stage::Confirmed;
@@ -73,7 +74,8 @@ impl Load {
         let along = self.course.order().is_some();
         let jumped = moved == Move::ColdJump && !along;
         group.window.consumed(met.used);
-        self.reliance.read(access.at, met.fresh * STEP, met.used);
+        let (at, fresh) = (access.at, met.fresh * STEP);
+        self.reliance.read(at, fresh, met.used, met.returned);
         if !warm && group.is_shared() {
             device.shared(access.range.len());
         }
@@ -98,7 +100,7 @@ impl Load {
         let lost = group.lost;
         // Where the reader has caught up, or walks on after a jump, it wants the rest of the very step it is in: without readahead of its own
         // it would fetch it page by page.
-        let follows = along || group.walk.goes_far() || !self.reliance.is_on_its_own();
+        let follows = along || self.course.is_its_own() || group.walk.goes_far() || !self.reliance.is_on_its_own();
         let hops = !along && group.walk.typical_run() > 0;
         let walks = follows && (access.in_order || (cold && !lost));
         if walks && let Some(Some(steps)) = self.parts.get_mut(part) {
@@ -112,7 +114,10 @@ impl Load {
                 cold: met.cold * STEP,
             };
             self.weigh(access.at, progress, device, actions);
-            if hops && self.reliance.is_in_doubt() {
+            if let Some(before) = before.filter(|_| access.jump && !placed.joined) {
+                self.leave(&before, (part, access.range.start / STEP));
+            }
+            if hops && self.reliance.is_to_be_asked() {
                 self.ask_added(actions);
             }
             if self.groups.are_random(FREEZE) && !along {
@@ -130,6 +135,14 @@ impl Load {
         if matches!(self.stage, Stage::Suspected | Stage::Announced) {
             self.keeps_up = self.pace == Pace::Fast || self.is_served(device);
             self.confirm(access.at, device, budget, actions);
+        }
+    }
+
+    /// A reader jumps to step `to` of a part.
+    fn leave(&mut self, from: &Walk, (part, to): (usize, u64)) {
+        if let Some(Some(steps)) = self.parts.get_mut(from.part()) {
+            let to = (part == from.part()).then_some(to);
+            self.reliance.left(steps.leave(from.step(), to));
         }
     }
 

@@ -6,6 +6,7 @@ use crate::{
         action::{Action, Manner, Task},
         happening::What,
         plan::budget::Budget,
+        plan::window::Window,
         predict::sequence,
         steps::{Ahead, Steps, Wanted},
     },
@@ -55,7 +56,7 @@ impl Load {
         if group.lost || room == 0 || !self.groups.is_alive(group, FREEZE) && self.stage == Stage::Confirmed {
             return None;
         }
-        let goes_far = group.walk.goes_far();
+        let (goes_far, usual) = (group.walk.goes_far(), group.walk.typical_run());
         let (first, from, wanders) = (group.walk.part(), group.walk.step(), group.walk.wanders());
         let start = group.ahead();
         let reach = if self.readers.scan() {
@@ -77,9 +78,16 @@ impl Load {
         if let Some(planned) = self.next_in_order(index, (first, from, start), room, &mut ahead) {
             return planned;
         }
-        if self.reliance.is_on_its_own() && !goes_far {
+        // Where it is known what is read, jumps over the rest are none.
+        let hops = usual > 0 && !goes_far && !self.course.is_its_own();
+        if hops && self.reliance.is_on_its_own() {
             return None;
         }
+        let room = if hops && self.reliance.is_in_doubt() {
+            room.min(Window::after_jump(usual))
+        } else {
+            room
+        };
         match self.look_ahead(first, start, until.unwrap_or(u64::MAX), Wanted::Again, room, &mut ahead)? {
             Ahead::Step(step) => return self.planned(index, first, step),
             Ahead::Enough => return None,
