@@ -15,6 +15,8 @@ pub struct Walk {
     /// Sums over the runs between jumps, older ones fading: bytes, and their squares.
     runs: (f64, f64),
     in_order_parts: usize,
+    /// It went from one part to another than the next.
+    picks: bool,
     wanders: bool,
 }
 
@@ -36,6 +38,7 @@ impl Walk {
             run_start: 0,
             runs: (0.0, 0.0),
             in_order_parts: 1,
+            picks: false,
             wanders: false,
         }
     }
@@ -60,11 +63,11 @@ impl Walk {
         let start = access.range.start;
         let jumped = part == self.part && access.jump && start / STEP != self.at / STEP;
         if part != self.part {
-            self.in_order_parts = if part == self.part + 1 {
-                self.in_order_parts + 1
+            if part == self.part + 1 {
+                self.in_order_parts += 1;
             } else {
-                1
-            };
+                (self.in_order_parts, self.picks) = (1, true);
+            }
             self.run_start = start;
         } else if jumped {
             let run = self.at.saturating_sub(self.run_start);
@@ -93,9 +96,9 @@ impl Walk {
         self.at / STEP
     }
 
-    /// Parts read in order so far, the current one included.
+    /// Parts read in order so far: the current one included, as long as it never went to another than the next.
     pub fn in_order_parts(&self) -> usize {
-        self.in_order_parts
+        self.in_order_parts - usize::from(self.picks)
     }
 
     /// Bytes since it was placed, or since its last jump.

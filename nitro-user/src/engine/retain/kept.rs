@@ -22,7 +22,10 @@ use crate::{
 /// What was evicted is not brought back before nothing more of it has gone for so long …
 const CALM: Duration = Duration::from_secs(1);
 
-/// … and each time that it goes again unused, for twice as long, up to this.
+/// … and, once it has gone again unused, for so long, and each time for twice as long, …
+const IN_VAIN: Duration = Duration::from_secs(120);
+
+/// … up to this.
 const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// A process has a copy of its own of what it read, if its own memory is so much of it.
@@ -260,7 +263,7 @@ impl Kept {
     pub fn lost(&mut self, now: Moment, bytes: u64) {
         if self.returned && self.lost == 0 {
             // It was in vain.
-            self.patience = (self.patience * 2).min(MOST_PATIENCE);
+            self.patience = (self.patience * 2).clamp(IN_VAIN, MOST_PATIENCE);
         }
         self.lost = self.lost.saturating_add(bytes);
         self.lost_at = now;
