@@ -111,6 +111,16 @@ impl Walk {
         self.wanders
     }
 
+    /// How far it is likely to walk on: as far as runs usually go, and beyond that as far again as it has come; a step at least.
+    pub fn ahead(&self) -> u64 {
+        let (usual, come) = (self.typical_run(), self.current_run());
+        match usual.checked_sub(come) {
+            _ if usual == 0 => u64::MAX,
+            Some(left) => left.max(STEP),
+            None => come.max(STEP),
+        }
+    }
+
     /// Whether it has walked on well beyond where its runs usually end.
     pub fn goes_far(&self) -> bool {
         self.current_run() >= self.typical_run().saturating_mul(2)

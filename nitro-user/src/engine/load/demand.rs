@@ -75,7 +75,8 @@ impl Load {
         let jumped = moved == Move::ColdJump && !along;
         group.window.consumed(met.used);
         let (at, fresh) = (access.at, met.fresh * STEP);
-        self.reliance.read(at, fresh, met.used, met.returned);
+        let used = met.used + (met.waited - met.cold) * STEP;
+        self.reliance.read(at, fresh, used, met.returned);
         if !warm && group.is_shared() {
             device.shared(access.range.len());
         }

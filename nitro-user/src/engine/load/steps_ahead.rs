@@ -6,7 +6,6 @@ use crate::{
         action::{Action, Manner, Task},
         happening::What,
         plan::budget::Budget,
-        plan::window::Window,
         predict::sequence,
         steps::{Ahead, Steps, Wanted},
     },
@@ -56,7 +55,7 @@ impl Load {
         if group.lost || room == 0 || !self.groups.is_alive(group, FREEZE) && self.stage == Stage::Confirmed {
             return None;
         }
-        let (goes_far, usual) = (group.walk.goes_far(), group.walk.typical_run());
+        let walk = group.walk;
         let (first, from, wanders) = (group.walk.part(), group.walk.step(), group.walk.wanders());
         let start = group.ahead();
         let reach = if self.readers.scan() {
@@ -79,12 +78,12 @@ impl Load {
             return planned;
         }
         // Where it is known what is read, jumps over the rest are none.
-        let hops = usual > 0 && !goes_far && !self.course.is_its_own();
+        let hops = walk.typical_run() > 0 && !walk.goes_far() && !self.course.is_its_own();
         if hops && self.reliance.is_on_its_own() {
             return None;
         }
         let room = if hops && self.reliance.is_in_doubt() {
-            room.min(Window::after_jump(usual))
+            room.min(walk.ahead())
         } else {
             room
         };

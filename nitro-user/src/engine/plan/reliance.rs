@@ -11,6 +11,9 @@ use crate::units::{Moment, Rate, STEP};
 /// After so many bytes that were brought in and left behind, and again after each so many more, it is asked.
 const DOUBT: u64 = 8 * STEP;
 
+/// For so many bytes that are used, one may be left.
+const USED: u64 = 4;
+
 /// Share of what it reads that a reader brings in itself, at least, when it gets along …
 const OWN: f64 = 1.0 / 3.0;
 
@@ -22,7 +25,7 @@ const OF_DEVICE: f64 = 0.25;
 pub struct Reliance {
     /// Bytes that the reader jumped over, or away from, and that it has not come back to.
     left: u64,
-    /// Bytes that it used.
+    /// Bytes that it used, or waited for while they were on their way.
     used: u64,
     /// What was left when it was last asked.
     asked: u64,
@@ -40,7 +43,7 @@ impl Reliance {
         self.left = self.left.saturating_add(bytes);
     }
 
-    /// The reader asked for `fresh` bytes for the first time, of which `used` had been brought in for it, and of these `returned` were left before.
+    /// The reader asked for `fresh` bytes for the first time, of which `used` had been brought in for it or were on their way; `returned` bytes were left before.
     pub fn read(&mut self, at: Moment, fresh: u64, used: u64, returned: u64) {
         self.read = self.read.saturating_add(fresh);
         self.used = self.used.saturating_add(used);
@@ -48,9 +51,9 @@ impl Reliance {
         self.time.get_or_insert((at, at)).1 = at;
     }
 
-    /// Whether more of what was brought in was left than used.
+    /// Whether too much of what was brought in was left.
     pub const fn is_in_doubt(&self) -> bool {
-        self.left >= DOUBT && self.left > self.used
+        self.left >= DOUBT && self.left > self.used / USED
     }
 
     /// Whether it is to be asked what the reader has brought in itself. Says so once, until the answer.

@@ -117,14 +117,9 @@ impl Window {
 
     /// The reader jumped to a place that was not warmed: ahead of it, no more than twice what it usually walks.
     pub fn jumped(&mut self, typical_run: u64) {
-        self.size = self.size.min(Self::after_jump(typical_run));
+        self.size = self.size.min(typical_run.saturating_mul(2).max(LEAST_AFTER_JUMP));
         self.goal = self.goal.min(self.size);
         self.used = 0;
-    }
-
-    /// What a window may be after a jump of one that usually walks so far.
-    pub fn after_jump(typical_run: u64) -> u64 {
-        typical_run.saturating_mul(2).max(LEAST_AFTER_JUMP)
     }
 
     /// Nothing more.
