@@ -1,10 +1,11 @@
 //! A mixed day: several programs that switch between models, list them, read parts of them, on a machine where not everything fits; with the agent, and with what is simpler.
 //!
-//! In the simulator, which needs no rights and measures nothing: days are drawn from the scenarios in `tests/data/day/scenarios.json`, each from its scenario and a seed. Some scenarios
-//! are held out: nothing may be tuned by them. Every contender has the same workers; they differ in what they choose. `--record` writes days out, load by load, and `--play` plays such
+//! In the simulator, which needs no rights and measures nothing: days are drawn from scenarios, each from its scenario and a seed. Those in `tests/data/day/scenarios.json` were
+//! written, and are for tuning; a third of all are drawn themselves, from a number (`draw`), and held out: with another number there are others. Every contender has the same workers; they differ in what they choose. `--record` writes days out, load by load, and `--play` plays such
 //! a file; a few are in `tests/data/day/recorded.jsonl`.
 
 mod definition;
+mod draw;
 mod generate;
 pub mod real;
 mod record;
@@ -37,8 +38,14 @@ use self::{
 };
 use super::{Common, Outcome};
 
-/// Days of each scenario: with fifteen of these, more than a thousand.
-const SEEDS: u64 = 70;
+/// Days of each scenario: with thirty-two of these, more than a thousand.
+const SEEDS: u64 = 50;
+
+/// Scenarios that are drawn: a third of all.
+const DRAWN: u64 = 10;
+
+/// What they are drawn from.
+const DRAW: u64 = 2026;
 
 /// Days of each contender on the real kernel.
 const ROUNDS: usize = 3;
@@ -57,9 +64,15 @@ pub struct DayArgs {
     /// These scenarios only.
     #[arg(long, value_delimiter = ',')]
     scenario: Vec<String>,
-    /// Other scenarios than those of the repository.
+    /// Other scenarios than those of the repository, and none that are drawn.
     #[arg(long)]
     scenarios: Option<PathBuf>,
+    /// The number that the scenarios which are held out are drawn from.
+    #[arg(long, default_value_t = DRAW)]
+    draw: u64,
+    /// How many of these.
+    #[arg(long, default_value_t = DRAWN)]
+    drawn: u64,
     /// Only write these days to a file, one in each line: who loads what, when, how, in which order.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -143,7 +156,11 @@ fn scenarios(args: &DayArgs) -> Result<Vec<Definition>> {
             let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
             definition::parse(&text).with_context(|| format!("scenarios of {}", path.display()))?
         }
-        None => definition::parse(SCENARIOS)?,
+        None => {
+            let mut all = definition::parse(SCENARIOS)?;
+            all.extend(draw::scenarios(args.draw, args.drawn));
+            all
+        }
     };
     for name in &args.scenario {
         ensure!(
