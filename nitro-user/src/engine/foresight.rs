@@ -93,9 +93,14 @@ impl Foresight {
         self.tally
     }
 
-    /// Nothing is expected at or below a path; without one, nothing at all.
-    pub fn forget(&mut self, path: Option<&Path>) {
-        self.take(|plan| path.is_none_or(|path| plan.path.starts_with(path)));
+    /// Nothing is expected at or below a path; without one, nothing at all. The models that were being brought in.
+    fn forget(&mut self, path: Option<&Path>) -> Vec<FileId> {
+        let gone = self.take(|plan| path.is_none_or(|path| plan.path.starts_with(path)));
+        let given = gone.into_iter().filter_map(|(_, plan)| match plan.stage {
+            Stage::Given(file) => Some(file),
+            Stage::Waiting | Stage::Sought => None,
+        });
+        given.collect()
     }
 
     /// When something is to be done.
@@ -259,6 +264,13 @@ impl Engine {
         if !runs.is_empty() {
             self.retention
                 .recall_read(key(&description.model, description.file), runs);
+        }
+    }
+
+    /// Nobody is expected to load what lies at or below a path; without one, anything: what is not there yet does not come.
+    pub(super) fn expect_nothing(&mut self, path: Option<&Path>) {
+        for file in self.foresight.forget(path) {
+            self.retention.expected_came(file);
         }
     }
 

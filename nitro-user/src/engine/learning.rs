@@ -118,7 +118,7 @@ impl Engine {
     /// What was learned of the models at or below a path is forgotten; without one, everything.
     pub(super) fn forget_learned(&mut self, path: Option<&Path>, actions: &mut Vec<Action>) {
         self.experience.forget(path);
-        self.foresight.forget(path);
+        self.expect_nothing(path);
         self.retention.forget_learned(path, actions);
         if path.is_none() {
             self.devices.values_mut().for_each(Device::forget);

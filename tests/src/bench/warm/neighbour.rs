@@ -242,7 +242,9 @@ fn fill(stage: &Stage, group: &Group, agent: Option<&AgentProcess>) -> Result<()
     await_that("the agent's ceiling", || {
         let status = agent.ask("status")?;
         let number = |name: &str| status[name].as_u64().unwrap_or(0) as f64;
-        Ok(number("held") >= FULL * number("ceiling"))
+        // What was brought back does not count as held.
+        let back: u64 = warm.iter().map(|model| present(model)).sum::<Result<_>>()?;
+        Ok(number("held") + back as f64 >= FULL * number("ceiling"))
     })?;
     let here: u64 = stage.several.iter().map(|model| present(model)).sum::<Result<_>>()?;
     ensure!(here > 0, "the agent holds nothing");
