@@ -112,7 +112,7 @@ impl Steps {
             met.fresh += 1;
             met.used += u64::from(step.ours);
             if std::mem::take(&mut step.left) {
-                met.returned += u64::from(step.ours);
+                met.returned += if step.in_flight { STEP } else { u64::from(step.ours) };
             }
             step.in_time += std::mem::take(&mut step.ours);
         }
@@ -203,8 +203,11 @@ impl Steps {
         Ahead::Nothing
     }
 
-    /// The reader jumps away from step `from`, within the part to step `to`: what it leaves of ours, or of what is on its way, that it had not left before.
+    /// The reader jumps away from step `from`, within the part to step `to`: what it leaves of ours, or of what is on its way, that it had not left before. Within a step it leaves nothing.
     pub fn leave(&mut self, from: u64, to: Option<u64>) -> u64 {
+        if to == Some(from) {
+            return 0;
+        }
         let first = usize::try_from(from + 1).unwrap_or(usize::MAX);
         let until = to.filter(|to| *to > from).and_then(|to| usize::try_from(to).ok());
         let until = until.unwrap_or(usize::MAX).min(first.saturating_add(MOST_LEFT));
@@ -343,6 +346,23 @@ mod tests {
         steps.submit(0);
         assert_eq!(steps.arrived(0, 4096, Moment(2)), STEP);
         assert_eq!(steps.demand(ByteRange::new(0, STEP), Moment(3)).used, STEP);
+    }
+
+    #[test]
+    fn what_a_jump_leaves_counts_once_and_not_any_more_when_the_reader_comes_back() {
+        let mut steps = Steps::new(8 * STEP);
+        (1..5).for_each(|step| steps.submit(step));
+        for step in 1..4 {
+            steps.arrived(step, STEP, Moment(1));
+        }
+        assert_eq!(steps.leave(0, Some(0)), 0, "within a step");
+        assert_eq!(steps.leave(0, Some(3)), 2 * STEP, "what it jumps over");
+        assert_eq!(steps.leave(0, None), 2 * STEP, "the rest, of which one is on its way");
+        assert_eq!(steps.leave(0, None), 0, "it was left before");
+        let met = steps.demand(ByteRange::new(STEP, STEP), Moment(2));
+        assert_eq!((met.used, met.returned), (STEP, STEP));
+        let met = steps.demand(ByteRange::new(4 * STEP, STEP), Moment(2));
+        assert_eq!((met.used, met.returned), (0, STEP));
     }
 
     #[test]

@@ -54,8 +54,19 @@ pub fn run(image: &Image, modes: &[&str], limit: Duration, echo: Option<&str>) -
         modes.join(",")
     );
     let mut command = tied("qemu-system-x86_64");
+    // Processors that are emulated by a thread each run instructions that the other has just replaced: kernels that switch a tracepoint on or off while somebody is at it panic
+    // on the breakpoint that was there a moment before.
     command
-        .args(["-accel", "tcg", "-cpu", PROCESSOR, "-smp", "2", "-m", MEMORY])
+        .args([
+            "-accel",
+            "tcg,thread=single",
+            "-cpu",
+            PROCESSOR,
+            "-smp",
+            "2",
+            "-m",
+            MEMORY,
+        ])
         .args([
             "-nodefaults",
             "-no-user-config",

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn nobody_asks_where_what_is_brought_in_is_used() {
-        assert_eq!(asked(40, 60, 100, 40), None);
+        assert_eq!(asked(40, 200, 300, 40), None);
         assert_eq!(asked(15, 0, 100, 100), None, "too little to tell");
     }
 
@@ -118,6 +118,8 @@ mod tests {
         second(&mut reliance, 0, 32, 0, 0);
         assert!(reliance.is_in_doubt());
         reliance.read(Moment(0), 0, 16 * MIB, 16 * MIB);
+        assert!(reliance.is_in_doubt(), "half of it was");
+        reliance.read(Moment(0), 0, MIB, MIB);
         assert!(!reliance.is_in_doubt());
     }
 
